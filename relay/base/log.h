@@ -1,0 +1,65 @@
+#ifndef BASE_LOG_H
+#define BASE_LOG_H
+
+#include <stdint.h>
+
+#include "base/error.h"
+
+/*
+ * One line an event on stderr: level, event name, key=value pairs, as logfmt
+ * or JSON.  Never a payload, never a password.
+ *   info   a change of state
+ *   warn   something is being retried (rate-limited by the caller: log_due)
+ *   error  a person must act
+ *
+ *   log_event(LOG_INFO, "broker_connected", LOG_STR("host", host),
+ *       LOG_INT("port", port));
+ */
+enum log_level { LOG_LEVEL_DEBUG, LOG_LEVEL_INFO, LOG_LEVEL_WARN, LOG_LEVEL_ERROR };
+enum log_format { LOG_FORMAT_LOGFMT, LOG_FORMAT_JSON };
+
+struct log_field {
+	const char * key;       /* NULL ends the list */
+	const char * text;      /* NULL: use number */
+	int64_t number;
+};
+
+#define LOG_STR(k, v) ((struct log_field){.key = (k), .text = (v) == NULL ? "" : (v)})
+#define LOG_INT(k, v) ((struct log_field){.key = (k), .number = (int64_t)(v)})
+#define LOG_END ((struct log_field){.key = NULL})
+
+/**
+ * log_event(level, event, fields...):
+ * Write one line if ${level} is enabled.  Values are escaped as the format
+ * asks; a line is at most 4096 bytes and is written with one write(2).
+ */
+#define log_event(level, event, ...) \
+	log_write((level), (event), \
+	    (const struct log_field[]){__VA_ARGS__ __VA_OPT__(,) LOG_END})
+#define log_debug(event, ...) log_event(LOG_LEVEL_DEBUG, event, __VA_ARGS__)
+#define log_info(event, ...) log_event(LOG_LEVEL_INFO, event, __VA_ARGS__)
+#define log_warn(event, ...) log_event(LOG_LEVEL_WARN, event, __VA_ARGS__)
+#define log_error(event, ...) log_event(LOG_LEVEL_ERROR, event, __VA_ARGS__)
+
+void log_write(enum log_level level, const char * event, const struct log_field * fields);
+
+/**
+ * log_failure(level, event, e):
+ * The line for a struct error: error=, sqlstate= or amqp_code= when set, remedy=.
+ */
+void log_failure(enum log_level level, const char * event, const struct error * e);
+
+/**
+ * log_configure(level, format):
+ * Until called: info, logfmt.
+ */
+void log_configure(enum log_level level, enum log_format format);
+
+/**
+ * log_due(last, now):
+ * Whether a repeated warning may be written again: true when ${*last} is 0 or
+ * 30 s before ${now} (both clock_ns); then sets ${*last}.
+ */
+int log_due(int64_t * last, int64_t now);
+
+#endif /* BASE_LOG_H */

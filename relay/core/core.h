@@ -1,0 +1,220 @@
+#ifndef CORE_CORE_H
+#define CORE_CORE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/clock.h"
+#include "core/message.h"
+
+/*
+ * THE RELAY, as a pure state machine.  It is told what happened (core_on_...)
+ * and asked what to do (core_next); it does no I/O, knows no clock, and may
+ * be driven by a fake world.  It owns every decision: what may be in flight,
+ * in what order, what is tried again when, what is resolved, what may be
+ * recorded.
+ *
+ * Three positions, never mixed up:  fetched >= resolved >= recorded.
+ *   fetched   handed over by the source, in the source's order
+ *   resolved  the unbroken run of rows from the recorded position on whose
+ *             messages the broker has confirmed
+ *   recorded  the run that a mark in the database covers
+ *
+ * Promises kept here: L (only resolved rows are recorded), O (strict: one
+ * unconfirmed message a key), D (never more than window messages published
+ * and not recorded), V (every loss of a peer ends in a fresh start from what
+ * is known), S (a row that waits holds back its own key only).
+ */
+struct core;
+
+struct core_options {
+	uint32_t window;                 /* most messages published, not recorded; >= 1 */
+	uint32_t batch;                  /* rows a fetch; 1..window */
+	size_t max_bytes;                /* most bytes fetched and unresolved; one
+	                                    message more may pass, so that a message
+	                                    above it is not stuck */
+	bool pipelined;                  /* false: strict order */
+	clock_ns record_interval;        /* at most one mark in this time, unless a
+	                                    quarter of the window waits for it */
+	struct core_retry {
+		clock_ns initial;
+		double multiplier;
+		clock_ns max;
+	} retry;                         /* of a message that the broker refused */
+	uint64_t seed;                   /* of every jitter */
+};
+
+/*
+ * A place in the outbox.  The source numbers its intervals 1, 2, 3, ... since
+ * it was opened; what they mean in the database is its own business.
+ */
+struct core_position {
+	uint64_t interval;
+	int64_t last_id;                 /* rows of the interval up to this id ... */
+	bool exhausted;                  /* ... or all of them */
+};
+
+enum core_action_type {
+	CORE_NOTHING,           /* nothing to do before core_deadline() */
+	CORE_FETCH,             /* -> core_on_fetched, later */
+	CORE_PUBLISH,           /* -> core_on_settled, later, or core_on_link_down */
+	CORE_RECORD,            /* -> core_on_recorded, later */
+	CORE_FINISHED           /* asked to stop or to drain, and it is done */
+};
+
+struct core_action {
+	enum core_action_type type;
+	union {
+		struct {
+			uint32_t rows;           /* at most so many, at least 1 */
+			size_t bytes;            /* stop after the row that passes this */
+			bool wait;               /* the last answer left nothing behind: take
+			                            this one when something was written */
+		} fetch;
+		struct {
+			const struct message * message;  /* borrowed until it is settled */
+			uint64_t ticket;         /* comes back in core_on_settled */
+			bool again;              /* it was published before */
+		} publish;
+		struct {
+			struct core_position position;
+			uint64_t messages;       /* newly covered by this mark; >= 1 */
+			int64_t max_id;          /* greatest id resolved since the start */
+		} record;
+	};
+};
+
+/* What became of a published message. */
+enum core_outcome {
+	CORE_CONFIRMED,
+	CORE_NACKED,            /* the broker refused it */
+	CORE_RETURNED           /* unroutable; its ack followed */
+};
+
+/**
+ * core_new(options):
+ * A core that knows nothing yet: both peers are down, it does not lead.
+ * NULL when out of memory.  All memory it will ever need for rows is bounded
+ * by window and max_bytes.
+ */
+struct core * core_new(const struct core_options * options);
+
+/**
+ * core_free(core):
+ * Drops its references on batches.  NULL is fine.
+ */
+void core_free(struct core * core);
+
+/**
+ * core_next(core, now, action):
+ * Decide what to do next.  Call until it says CORE_NOTHING, then again after
+ * each event and at core_deadline().  Each answer is given once and counts as
+ * begun.  Returns the type.
+ */
+enum core_action_type core_next(struct core * core, clock_ns now, struct core_action * action);
+
+/**
+ * core_deadline(core):
+ * When core_next must be called although nothing happened; CLOCK_NEVER if
+ * not at all.
+ */
+clock_ns core_deadline(const struct core * core);
+
+/* ---- the source ---- */
+
+/**
+ * core_on_source_up(core, now):
+ * This relay leads, and the source stands at the recorded position.  Nothing
+ * is in flight on its side.
+ */
+void core_on_source_up(struct core * core, clock_ns now);
+
+/**
+ * core_on_source_down(core, now):
+ * The database is lost, or the lead is.  Every row is forgotten (the source
+ * will read it again from the recorded position) and nothing is published
+ * until core_on_source_up.  Confirms of forgotten messages are ignored: a
+ * ticket is never used twice.
+ */
+void core_on_source_down(struct core * core, clock_ns now);
+
+/**
+ * core_on_fetched(core, now, batch, interval, exhausted):
+ * The answer to CORE_FETCH.  The core takes its own references on ${batch}
+ * (which may be NULL for no rows).  ${interval} is that of all its rows; it
+ * never goes back.  ${exhausted}: the interval has no rows beyond these.
+ * Returns -1 when out of memory (the core is then only good for core_free).
+ */
+int core_on_fetched(struct core * core, clock_ns now, struct batch * batch,
+    uint64_t interval, bool exhausted);
+
+/**
+ * core_on_recorded(core, now):
+ * The mark of the last CORE_RECORD is committed.
+ */
+void core_on_recorded(struct core * core, clock_ns now);
+
+/* ---- the link ---- */
+
+/**
+ * core_on_link_up(core, now) / core_on_link_down(core, now):
+ * Down: every unsettled message is to be published again, nothing is counted
+ * against it.
+ */
+void core_on_link_up(struct core * core, clock_ns now);
+void core_on_link_down(struct core * core, clock_ns now);
+
+/**
+ * core_on_blocked(core, now, blocked):
+ * The broker asks to publish nothing for now (or is well again).
+ */
+void core_on_blocked(struct core * core, clock_ns now, bool blocked);
+
+/**
+ * core_on_link_full(core, full):
+ * The link's buffer is full (or drained): publish nothing until it is not.
+ */
+void core_on_link_full(struct core * core, bool full);
+
+/**
+ * core_on_settled(core, now, ticket, outcome):
+ * An unknown ticket is ignored.
+ */
+void core_on_settled(struct core * core, clock_ns now, uint64_t ticket,
+    enum core_outcome outcome);
+
+/* ---- the operator ---- */
+
+/**
+ * core_stop(core):
+ * Fetch and publish nothing more; once all that was published is settled and
+ * recorded (or cannot be, because a peer is down), CORE_FINISHED.
+ */
+void core_stop(struct core * core);
+
+/**
+ * core_drain(core):
+ * CORE_FINISHED once a fetch finds nothing and everything is recorded.
+ */
+void core_drain(struct core * core);
+
+/**
+ * core_lease(core, until):
+ * Publish nothing at or after ${until} (CLOCK_NEVER: no bound).
+ */
+void core_lease(struct core * core, clock_ns until);
+
+/* ---- what it is doing ---- */
+
+struct core_counts {
+	uint64_t fetched, published, republished, confirmed, nacked, returned, recorded;
+	uint32_t held_rows;              /* fetched, not yet recorded */
+	uint32_t in_flight;              /* published, not yet settled */
+	uint32_t unrecorded;             /* published, not yet recorded; <= window */
+	size_t bytes;                    /* of rows fetched and unresolved */
+};
+
+void core_count(const struct core * core, struct core_counts * counts);
+
+#endif /* CORE_CORE_H */

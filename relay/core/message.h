@@ -1,0 +1,86 @@
+#ifndef CORE_MESSAGE_H
+#define CORE_MESSAGE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/bytes.h"
+
+/*
+ * A message as the source hands it over and the link takes it.  Every bytes
+ * points into memory of the batch; absent values are BYTES_NONE.
+ */
+struct message {
+	int64_t id;                      /* outbox.message.id: header x-outbox-id */
+	uint64_t key;                    /* hash of ordering_key; 0: none */
+	struct batch * batch;            /* owner of all memory below */
+	struct bytes exchange;           /* "" is the default exchange */
+	struct bytes routing_key;
+	struct bytes body;
+	struct bytes ordering_key;       /* header x-ordering-key */
+	struct bytes headers;            /* JSON text of an object */
+	struct bytes type;
+	struct bytes app_id;
+	struct bytes content_type;
+	struct bytes content_encoding;
+	struct bytes correlation_id;
+	struct bytes reply_to;
+	int64_t timestamp_s;             /* seconds since 1970 */
+	int64_t expiration_ms;           /* -1: none */
+	int16_t priority;                /* 0..255; -1: none */
+	bool persistent;
+	uint8_t message_id[16];          /* UUID, network order */
+};
+
+/*
+ * The rows of one fetch, and the memory that they point into.  The source
+ * makes it with one reference; whoever keeps a message holds one more; the
+ * last unref calls destroy.  Single-threaded.
+ */
+struct batch {
+	unsigned int references;
+	size_t count;
+	struct message * messages;       /* in id order */
+	void (*destroy)(struct batch *);
+};
+
+static inline void
+batch_ref(struct batch * b)
+{
+	b->references++;
+}
+
+/* NULL is fine. */
+static inline void
+batch_unref(struct batch * b)
+{
+	if (b != NULL && --b->references == 0)
+		b->destroy(b);
+}
+
+/**
+ * message_size(m):
+ * What ${m} counts against publish.max_bytes_in_flight: body and headers.
+ */
+static inline size_t
+message_size(const struct message * m)
+{
+	return (m->body.len + m->headers.len);
+}
+
+/**
+ * message_key(ordering_key):
+ * The 64-bit hash by which the core tells ordering keys apart; never 0.  Two
+ * keys with one hash would merely wait for each other.  The hash is keyed at
+ * random once a process, so nobody can aim for collisions.
+ */
+uint64_t message_key(struct bytes ordering_key);
+
+/**
+ * message_key_seed(a, b):
+ * Key the hash; called once at start (tests pass constants).
+ */
+void message_key_seed(uint64_t a, uint64_t b);
+
+#endif /* CORE_MESSAGE_H */

@@ -1,0 +1,107 @@
+#ifndef POSTGRES_SOURCE_H
+#define POSTGRES_SOURCE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "base/clock.h"
+#include "base/error.h"
+#include "core/message.h"
+
+/*
+ * The outbox as a stream of rows: connects (and again after a loss), competes
+ * for the lead, reads rows by the snapshot cursor, records marks, sleeps and
+ * wakes, empties old slots.  It owns the meaning of an interval; the core
+ * only counts them.
+ *
+ * Never blocks (the resolver aside).  One connection for everything but
+ * LISTEN, which has its own.
+ */
+struct source;
+
+struct source_options {
+	const char * dsn;                /* conninfo or URI, validated */
+	const char * password_file;      /* read at each attempt; NULL: none */
+	const char * schema;             /* ^[a-z_][a-z0-9_]{0,39}$ */
+	bool wait_for_flush;
+	bool listen;                     /* false: poll only, one connection */
+	clock_ns poll_interval;
+	uint64_t seed;
+};
+
+struct source_mark {
+	uint64_t interval;               /* as counted by fetched events */
+	int64_t last_id;
+	bool exhausted;                  /* all rows of the interval */
+	uint64_t messages;
+	int64_t max_id;
+};
+
+/* Called from inside source_turn only. */
+struct source_events {
+	/* This relay leads and stands at the recorded position; interval numbers
+	 * go on from where they were. */
+	void (*up)(void * context);
+	/* Neither connected nor leading any more; source_publishable_until is
+	 * past.  Also for a first attempt that fails.  A new attempt follows by
+	 * itself after retry_in; CLOCK_NEVER: never, the process must end with
+	 * e->code (restored database, missing schema, refused role). */
+	void (*down)(void * context, const struct error * e, clock_ns retry_in);
+	/* Connected, but another relay leads. */
+	void (*standby)(void * context);
+	/* Answer to source_fetch. */
+	void (*fetched)(void * context, struct batch * batch, uint64_t interval, bool exhausted);
+	/* Answer to source_record: committed. */
+	void (*recorded)(void * context);
+};
+
+struct source * source_new(const struct source_options * options,
+    const struct source_events * events, void * context, struct error * e);
+void source_free(struct source * source);
+
+/**
+ * source_poll(source, fds):
+ * Fill at most SOURCE_FDS struct pollfd; returns how many.
+ */
+#define SOURCE_FDS 2
+struct pollfd;
+size_t source_poll(struct source * source, struct pollfd * fds);
+
+clock_ns source_deadline(const struct source * source);
+
+/**
+ * source_turn(source, now):
+ * Read what has come, do what is due, send what is buffered.
+ */
+void source_turn(struct source * source, clock_ns now);
+
+/**
+ * source_fetch(source, now, rows, bytes, wait):
+ * Exactly one fetched event follows, or down.  At most one at a time.  With
+ * ${wait} it follows when a row may have been written since, or at the poll
+ * interval (then it may be empty).
+ */
+void source_fetch(struct source * source, clock_ns now, uint32_t rows, size_t bytes, bool wait);
+
+/**
+ * source_record(source, now, mark):
+ * Commit a mark.  Exactly one recorded event follows, or down.  At most one
+ * at a time.
+ */
+void source_record(struct source * source, clock_ns now, const struct source_mark * mark);
+
+/**
+ * source_lease(source):
+ * Nothing may be published at or after this time: the last proof that this
+ * relay leads, plus the lease.  0 while it does not lead.
+ */
+clock_ns source_lease(const struct source * source);
+
+/**
+ * source_close(source, now):
+ * Release the lead and close, as the last thing; blocks for at most a second.
+ */
+void source_close(struct source * source, clock_ns now);
+
+#endif /* POSTGRES_SOURCE_H */
