@@ -44,12 +44,13 @@ void buffer_taken(struct buffer * b, size_t size);
 
 /**
  * buffer_content(b) / buffer_size(b):
- * The first byte of the content, and how many there are.
+ * The first byte of the content (NULL before anything was reserved), and how
+ * many there are.
  */
 static inline char *
 buffer_content(const struct buffer * b)
 {
-	return (b->data + b->start);
+	return (b->data == NULL ? NULL : b->data + b->start);
 }
 
 static inline size_t
