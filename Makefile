@@ -2,42 +2,152 @@
 SHELL = /bin/bash
 .DEFAULT_GOAL = all
 
-CC ?= gcc
+ifeq ($(origin CC),default)
+CC = gcc
+endif
 BUILD ?= build
-PKGS = libpq librabbitmq yaml-0.1 libssl libcrypto jansson libsystemd
 CFLAGS ?= -O2 -g
+PREFIX ?= /usr/local
+SYSCONFDIR ?= /etc
+PYTHON ?= /usr/bin/python3
+
+PKGS = libpq librabbitmq yaml-0.1 libssl libcrypto jansson libsystemd
 WARNINGS = -Wall -Wextra -Wshadow -Wstrict-prototypes -Wconversion
-ALL_CFLAGS = -std=gnu17 -D_GNU_SOURCE -Irelay -Iinclude -I$(BUILD) $(WARNINGS) \
-	$(shell pkg-config --cflags $(PKGS)) $(CFLAGS) $(EXTRA_CFLAGS)
-ALL_LIBS = $(shell pkg-config --libs $(PKGS)) $(EXTRA_LDFLAGS)
+# Asked for once, and only when something is compiled: "make test" must work before anything is installed.
+PKG_CFLAGS = $(eval PKG_CFLAGS := $(shell pkg-config --cflags $(PKGS)))$(PKG_CFLAGS)
+PKG_LIBS = $(eval PKG_LIBS := $(shell pkg-config --libs $(PKGS)))$(PKG_LIBS)
+ALL_CFLAGS = -std=c17 -D_GNU_SOURCE -Irelay -Iinclude $(WARNINGS) $(PKG_CFLAGS) $(CFLAGS) $(EXTRA_CFLAGS)
+ALL_LIBS = -Wl,--as-needed $(PKG_LIBS) $(EXTRA_LDFLAGS)
 
-RELAY_SOURCES = $(shell find relay -name '*.c')
-RELAY_OBJECTS = $(RELAY_SOURCES:%.c=$(BUILD)/%.o)
+RELAY_SOURCES := $(shell find relay -name '*.c')
+MIGRATIONS := $(wildcard migrations/*/*.sql)
+EMBEDDED = $(BUILD)/relay/postgres/migrations_embedded
+RELAY_OBJECTS = $(RELAY_SOURCES:%.c=$(BUILD)/%.o) $(EMBEDDED).o
 LIBRARY_OBJECTS = $(filter-out $(BUILD)/relay/main.o,$(RELAY_OBJECTS))
-UNIT_SOURCES = $(wildcard tests/unit/test_*.c)
+UNIT_SOURCES := $(wildcard tests/unit/test_*.c)
 UNIT_TESTS = $(UNIT_SOURCES:tests/unit/%.c=$(BUILD)/tests/unit/%)
+C_FILES := $(shell find relay include lib tests -name '*.[ch]' 2>/dev/null)
 
-all: $(BUILD)/outbox-relay
+all: $(BUILD)/outbox-relay ## build the relay (default)
 
 $(BUILD)/outbox-relay: $(RELAY_OBJECTS)
-	$(CC) $(CFLAGS) $(EXTRA_CFLAGS) -o $@ $^ $(ALL_LIBS)
+	$(CC) $(CFLAGS) $(EXTRA_CFLAGS) -o $@ $(RELAY_OBJECTS) $(ALL_LIBS)
 
-$(BUILD)/%.o: %.c
+$(BUILD)/%.o: %.c $(BUILD)/flags
 	@mkdir -p $(@D)
 	$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
 
+# The migrations are a part of the binary.
+$(EMBEDDED).c: relay/postgres/embed_migrations.sh $(MIGRATIONS)
+	@mkdir -p $(@D)
+	relay/postgres/embed_migrations.sh $(sort $(MIGRATIONS)) >$@.new
+	@mv $@.new $@
+
+$(EMBEDDED).o: $(EMBEDDED).c $(BUILD)/flags
+	$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
+
 $(BUILD)/librelay.a: $(LIBRARY_OBJECTS)
-	rm -f $@ && ar rcs $@ $^
+	rm -f $@ && ar rcs $@ $(LIBRARY_OBJECTS)
 
 $(BUILD)/tests/unit/%: $(BUILD)/tests/unit/%.o $(BUILD)/librelay.a
-	$(CC) $(CFLAGS) $(EXTRA_CFLAGS) -o $@ $^ $(ALL_LIBS) -lcmocka
+	$(CC) $(CFLAGS) $(EXTRA_CFLAGS) -o $@ $< $(BUILD)/librelay.a $(ALL_LIBS) -lcmocka
 
-check-unit: $(UNIT_TESTS)
-	@set -e; for t in $^; do $$t; done
+# Changes when the compiler or its flags do, so that everything is built anew.
+$(BUILD)/flags: FORCE
+	@pkg-config --exists $(PKGS) || { echo "libraries are missing; run: tests/support/install build" >&2; exit 1; }
+	@mkdir -p $(@D)
+	@flags='$(CC) $(ALL_CFLAGS) $(ALL_LIBS)'; [ "$$(cat $@ 2>/dev/null)" = "$$flags" ] || echo "$$flags" >$@
 
-clean:
+debug: ## build without optimisation in build/debug
+	$(MAKE) BUILD=build/debug CFLAGS='-O0 -g3' all
+
+test: ## install what is missing, build, run the unit and integration tests
+	tests/support/install build test
+	$(MAKE) all check-unit
+	$(MAKE) check-integration
+
+unit-tests: $(UNIT_TESTS)
+
+check-unit: unit-tests ## run the unit tests (cmocka)
+	@failed=; for t in $(UNIT_TESTS); do $(UNIT_RUNNER) $$t || failed="$$failed $$t"; done; \
+	if [ -n "$$failed" ]; then echo "failed:$$failed" >&2; exit 1; fi
+
+# PYTEST_ARGS="-k name -x" chooses; RELAY=build/asan/outbox-relay tests another binary.
+check-integration: all ## run the integration tests (pytest, a private Postgres and RabbitMQ)
+	PYTHONDONTWRITEBYTECODE=1 $(PYTHON) -m pytest -p no:cacheprovider tests/integration $(PYTEST_ARGS)
+
+SANITIZER_FLAGS = -O1 -g -fno-omit-frame-pointer -fno-sanitize-recover=all
+asan: ## build with address and undefined-behaviour sanitizers in build/asan, run the unit tests
+	$(MAKE) BUILD=build/asan CFLAGS='$(SANITIZER_FLAGS) -fsanitize=address,undefined' all check-unit
+
+# Without address randomisation: gcc 12's thread sanitizer fails on kernels with 32 random bits.
+tsan: ## build with the thread sanitizer in build/tsan, run the unit tests
+	$(MAKE) BUILD=build/tsan CFLAGS='$(SANITIZER_FLAGS) -fsanitize=thread' \
+		UNIT_RUNNER='setarch --addr-no-randomize' all check-unit
+
+lint: ## format, include rules, cppcheck, clang-tidy, gcc and clang with -Werror
+	tests/support/install build test lint
+	$(MAKE) format-check
+	tests/support/check-includes
+	$(MAKE) $(EMBEDDED).c
+	cppcheck --std=c11 --quiet --inline-suppr --error-exitcode=1 --enable=warning,performance,portability \
+		--suppress=missingInclude --suppress=normalCheckLevelMaxBranches -Irelay -Iinclude -D_GNU_SOURCE \
+		$(wildcard relay lib)
+	printf '%s\n' $(filter %.c,$(C_FILES)) | xargs -P 2 -n 8 sh -c \
+		'clang-tidy --quiet "$$@" -- -std=c17 -D_GNU_SOURCE -Irelay -Iinclude $(PKG_CFLAGS) 2>/dev/null' tidy
+	$(MAKE) CC=gcc BUILD=build/werror-gcc EXTRA_CFLAGS=-Werror all unit-tests
+	$(MAKE) CC=clang BUILD=build/werror-clang EXTRA_CFLAGS=-Werror all unit-tests
+
+format: ## put all C files into the project's form
+	clang-format -i $(C_FILES)
+
+format-check: ## fail when "make format" would change something
+	clang-format --dry-run --Werror $(C_FILES)
+
+demo: ## a shop, a relay that is killed half-way, a consumer that counts
+	tests/support/install build test
+	$(MAKE) all
+	tests/demo/run
+
+bench: ## all measurements with their baselines
+	tests/support/install build test
+	$(MAKE) all
+	tests/bench/run
+
+bench-quick: ## the same in under three minutes
+	tests/support/install build test
+	$(MAKE) all
+	tests/bench/run --quick
+
+install: all ## install under PREFIX (default /usr/local) and DESTDIR
+	install -D -m 755 $(BUILD)/outbox-relay $(DESTDIR)$(PREFIX)/bin/outbox-relay
+	for f in $(MIGRATIONS); do \
+		install -D -m 644 $$f $(DESTDIR)$(PREFIX)/share/outbox-relay/$$f || exit 1; done
+	for f in $(wildcard config/*.yaml); do \
+		install -D -m 644 $$f $(DESTDIR)$(SYSCONFDIR)/outbox-relay/$${f##*/}.sample || exit 1; done
+	for f in $(wildcard systemd/*.service systemd/*.timer); do \
+		install -D -m 644 $$f $(DESTDIR)$(PREFIX)/lib/systemd/system/$${f##*/} || exit 1; done
+
+uninstall: ## remove what install put there (never a configuration)
+	rm -f $(DESTDIR)$(PREFIX)/bin/outbox-relay
+	rm -rf $(DESTDIR)$(PREFIX)/share/outbox-relay
+	rm -f $(patsubst config/%,$(DESTDIR)$(SYSCONFDIR)/outbox-relay/%.sample,$(wildcard config/*.yaml))
+	rm -f $(patsubst systemd/%,$(DESTDIR)$(PREFIX)/lib/systemd/system/%,$(wildcard systemd/*.service systemd/*.timer))
+
+VERSION = $(shell sed -n 's/^\#define VERSION "\(.*\)"/\1/p' relay/base/version.h)
+dist: ## a tar of the last commit in build/
+	@mkdir -p build
+	git archive --prefix=outbox-relay-$(VERSION)/ -o build/outbox-relay-$(VERSION).tar.gz HEAD
+
+clean: ## remove build/ (stop a running stack first)
 	rm -rf $(BUILD)
 
--include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
-.PHONY: all check-unit clean
+help: ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1	\2/p' Makefile | expand -t 20
+
+-include $(RELAY_OBJECTS:.o=.d) $(UNIT_TESTS:=.d)
+FORCE:
+.PHONY: FORCE all debug test unit-tests check-unit check-integration asan tsan lint format format-check demo bench \
+	bench-quick install uninstall dist clean help
 .SECONDARY:
+.DELETE_ON_ERROR:
