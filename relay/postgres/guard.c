@@ -1,0 +1,143 @@
+/*
+ * xids start anew in another cluster, so a position that came with a dump
+ * means nothing there.  How a copy is told apart from its original:
+ *   an xmax ahead of the server          any copy into a younger cluster
+ *   same cluster, another database oid   CREATE DATABASE ... TEMPLATE
+ *   another cluster, another table oid   restored from a dump
+ *   another cluster, the same table oid  pg_upgrade: keeps xids and oids; fine
+ * A copy of the disk keeps everything and cannot be recognised.
+ */
+#include "postgres/guard.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "postgres/wire.h"
+
+/* The major version of the schema that this program knows. */
+#define SCHEMA_MAJOR 1
+
+#define SERVER_OLDEST 130000
+
+const char guard_server_sql[] =
+    "SELECT pg_is_in_recovery(), current_setting('server_version_num')::int, "
+    "EXISTS (SELECT FROM pg_namespace WHERE nspname = $1), "
+    "coalesce(has_schema_privilege((SELECT oid FROM pg_namespace WHERE nspname = $1), 'USAGE'), "
+    "false), "
+    "EXISTS (SELECT FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace "
+    "WHERE n.nspname = $1 AND p.proname = 'schema_version'), "
+    "current_database(), current_user::text";
+
+int
+guard_check_server(const PGresult * result, const char * schema, struct error * e)
+{
+	const char * database = PQgetvalue(result, 0, 5);
+
+	if (wire_bool(result, 0, 0)) {
+		error_set(e, EXIT_CONFIGURATION,
+		    "the server of database %s is a standby; its snapshots hide late commits",
+		    database);
+		return (error_remedy(e, "name the primary, or all hosts, in postgres.dsn"));
+	}
+	if (wire_int32(result, 0, 1) < SERVER_OLDEST) {
+		error_set(e, EXIT_CONFIGURATION, "the server is older than Postgres 13");
+		return (error_remedy(e, "upgrade the server"));
+	}
+	if (!wire_bool(result, 0, 2) || (wire_bool(result, 0, 3) && !wire_bool(result, 0, 4))) {
+		error_set(e, EXIT_CONFIGURATION, "database %s has no outbox in schema %s", database,
+		    schema);
+		return (error_remedy(e, "apply the migrations: outbox-relay migrate up"));
+	}
+	if (!wire_bool(result, 0, 3)) {
+		error_set(e, EXIT_PERMISSION, "role %s may not use schema %s in database %s",
+		    PQgetvalue(result, 0, 6), schema, database);
+		return (error_remedy(e, "as the owner of the schema: SELECT %s.grant_relay('%s')",
+		    schema, PQgetvalue(result, 0, 6)));
+	}
+	return (0);
+}
+
+const char guard_schema_sql[] =
+    "SELECT outbox.schema_version(), current_database(), current_user::text, "
+    "has_table_privilege('outbox.message', 'SELECT') "
+    "AND has_table_privilege('outbox.sent', 'SELECT') "
+    "AND has_table_privilege('outbox.sent', 'INSERT'), "
+    "EXISTS (SELECT FROM pg_trigger WHERE tgrelid = 'outbox.message'::regclass "
+    "AND tgname = 'wake' AND tgenabled <> 'D')";
+
+int
+guard_check_schema(const PGresult * result, const char * schema, bool * has_trigger,
+    struct error * e)
+{
+	const char * version = PQgetvalue(result, 0, 0);
+	long major = strtol(version, NULL, 10);
+
+	if (major != SCHEMA_MAJOR) {
+		error_set(e, EXIT_CONFIGURATION,
+		    "schema %s in database %s has version %s, too %s for this relay, which knows %d",
+		    schema, PQgetvalue(result, 0, 1), version, major < SCHEMA_MAJOR ? "old" : "new",
+		    SCHEMA_MAJOR);
+		return (error_remedy(e, major < SCHEMA_MAJOR
+		    ? "apply the migrations: outbox-relay migrate up"
+		    : "upgrade outbox-relay"));
+	}
+	if (!wire_bool(result, 0, 3)) {
+		error_set(e, EXIT_PERMISSION,
+		    "role %s may not read %s.message or write %s.sent in database %s",
+		    PQgetvalue(result, 0, 2), schema, schema, PQgetvalue(result, 0, 1));
+		return (error_remedy(e, "as the owner of the schema: SELECT %s.grant_relay('%s')",
+		    schema, PQgetvalue(result, 0, 2)));
+	}
+	*has_trigger = wire_bool(result, 0, 4);
+	return (0);
+}
+
+const char guard_record_sql[] =
+    "SELECT (SELECT system_identifier FROM pg_control_system()), d.oid, "
+    "'outbox.message'::regclass::oid, d.datname::text, "
+    "s.seq, s.prev::text, s.target::text, s.last_id, s.floor_id, s.max_id, "
+    "s.system_identifier, s.database_oid, s.table_oid, "
+    "pg_snapshot_xmax(coalesce(s.target, s.prev)) > pg_snapshot_xmax(pg_current_snapshot()) "
+    "FROM pg_database d LEFT JOIN (SELECT * FROM outbox.sent ORDER BY seq DESC LIMIT 1) s ON true "
+    "WHERE d.datname = current_database()";
+
+int
+guard_check_record(const PGresult * result, const char * schema, struct guard_record * record,
+    struct error * e)
+{
+	struct guard_identity from;
+	const char * why = NULL;
+
+	*record = (struct guard_record){
+	    .identity = {.system_identifier = wire_int64(result, 0, 0),
+		.database_oid = (uint32_t)wire_int32(result, 0, 1),
+		.table_oid = (uint32_t)wire_int32(result, 0, 2)},
+	    .position = CURSOR_START};
+	if (PQgetisnull(result, 0, 4))
+		return (0);
+	record->seq = wire_int64(result, 0, 4);
+	record->position = (struct cursor_position){
+	    .prev = PQgetvalue(result, 0, 5),
+	    .target = PQgetisnull(result, 0, 6) ? NULL : PQgetvalue(result, 0, 6),
+	    .last_id = wire_int64(result, 0, 7),
+	    .floor_id = wire_int64(result, 0, 8)};
+	record->max_id = wire_int64(result, 0, 9);
+	from = (struct guard_identity){.system_identifier = wire_int64(result, 0, 10),
+	    .database_oid = (uint32_t)wire_int32(result, 0, 11),
+	    .table_oid = (uint32_t)wire_int32(result, 0, 12)};
+	if (from.system_identifier != record->identity.system_identifier) {
+		if (from.table_oid != record->identity.table_oid)
+			why = "it was restored from a dump of another cluster";
+	} else if (from.database_oid != record->identity.database_oid)
+		why = "it is a copy of another database of this cluster";
+	if (why == NULL && wire_bool(result, 0, 13))
+		why = "its transaction ids are ahead of this server";
+	if (why == NULL)
+		return (0);
+	error_set(e, EXIT_CONFIGURATION,
+	    "the position recorded in database %s, schema %s, does not belong to it: %s",
+	    PQgetvalue(result, 0, 3), schema, why);
+	return (error_remedy(e, "outbox-relay migrate rebase (keeps what is pending; "
+				"--discard-pending for a copy that must stay silent)"));
+}

@@ -1,0 +1,41 @@
+#ifndef POSTGRES_MARKS_H
+#define POSTGRES_MARKS_H
+
+#include <stdint.h>
+
+#include "base/clock.h"
+#include "postgres/cursor.h"
+#include "postgres/guard.h"
+#include "postgres/session.h"
+
+/*
+ * The marks in outbox.sent: each is one INSERT that says up to which position
+ * every message is confirmed.  Nothing is written a message, so nothing
+ * bloats.  A mark's key is the previous one's plus one: of two relays that
+ * both believe they lead, the second fails here and steps down.
+ */
+struct marks;
+
+struct marks * marks_new(const char * schema);
+void marks_free(struct marks * marks);
+
+/**
+ * marks_prepare(marks, session, now, record):
+ * On a new connection, after ${record} was read.
+ */
+void marks_prepare(struct marks * marks, struct session * session, clock_ns now,
+    const struct guard_record * record);
+
+/**
+ * marks_write(marks, session, now, position, messages, max_id, answer, context):
+ * ${answer} is called when the mark is committed, or with the error.
+ */
+struct mark {
+	struct cursor_position position;
+	uint64_t messages;
+	int64_t max_id;
+};
+void marks_write(struct marks * marks, struct session * session, clock_ns now,
+    const struct mark * mark, session_answer * answer, void * context);
+
+#endif /* POSTGRES_MARKS_H */

@@ -1,0 +1,12 @@
+#ifndef POSTGRES_SQL_H
+#define POSTGRES_SQL_H
+
+/**
+ * sql_in_schema(text, schema):
+ * A copy of ${text} in which the word outbox (which in our SQL is only ever
+ * the schema's name) is ${schema}.  The caller frees it; NULL when out of
+ * memory.
+ */
+char * sql_in_schema(const char * text, const char * schema);
+
+#endif /* POSTGRES_SQL_H */
