@@ -1,4 +1,4 @@
--- Tables of the transactional outbox.  Postgres 13 and later.
+-- Tables.  Postgres 13 and later.
 --
 -- Run in one transaction, by any role that may create objects in the schema
 -- (or the schema itself): neither superuser nor CREATEROLE.  Wherever the bare
@@ -21,7 +21,7 @@ BEGIN
 	IF to_regnamespace('outbox') IS NULL THEN
 		CREATE SCHEMA outbox;
 		-- The comment tells the down migration that the schema is ours.
-		COMMENT ON SCHEMA outbox IS 'Transactional outbox: messages on their way to RabbitMQ';
+		COMMENT ON SCHEMA outbox IS 'Messages on their way to RabbitMQ';
 	END IF;
 END
 $$;
