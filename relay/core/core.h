@@ -60,7 +60,8 @@ enum core_action_type {
 	CORE_FETCH,             /* -> core_on_fetched, later */
 	CORE_PUBLISH,           /* -> core_on_settled, later, or core_on_link_down */
 	CORE_RECORD,            /* -> core_on_recorded, later */
-	CORE_FINISHED           /* asked to stop or to drain, and it is done */
+	CORE_FINISHED           /* asked to stop or to drain, and it is done; the
+	                           answer from then on */
 };
 
 struct core_action {
@@ -80,23 +81,29 @@ struct core_action {
 		struct {
 			struct core_position position;
 			uint64_t messages;       /* newly covered by this mark; >= 1 */
-			int64_t max_id;          /* greatest id resolved since the start */
+			int64_t max_id;          /* greatest id covered by this mark and those
+			                            committed since core_new; the source
+			                            takes the greater of it and its own */
 		} record;
 	};
 };
 
-/* What became of a published message. */
+/* What became of a message that was to be published. */
 enum core_outcome {
 	CORE_CONFIRMED,
 	CORE_NACKED,            /* the broker refused it */
-	CORE_RETURNED           /* unroutable; its ack followed */
+	CORE_RETURNED,          /* unroutable; its ack followed */
+	CORE_UNFIT,             /* the link can never carry it (LINK_UNFIT) */
+	CORE_NOT_TAKEN          /* the link had no room (LINK_FULL): as if it had not
+	                           been asked for.  Follow with core_on_link_full */
 };
 
 /**
  * core_new(options):
- * A core that knows nothing yet: both peers are down, it does not lead.
- * NULL when out of memory.  All memory it will ever need for rows is bounded
- * by window and max_bytes.
+ * A core that knows nothing yet: both peers are down, it does not lead and
+ * has no lease.  NULL when out of memory.  All memory of its own is allocated
+ * here, about 100 bytes for each message of the window; what the batches that
+ * it refers to take is bounded by window, batch and max_bytes.
  */
 struct core * core_new(const struct core_options * options);
 
@@ -144,9 +151,12 @@ void core_on_source_down(struct core * core, clock_ns now);
  * The answer to CORE_FETCH.  The core takes its own references on ${batch}
  * (which may be NULL for no rows).  ${interval} is that of all its rows; it
  * never goes back.  ${exhausted}: the interval has no rows beyond these.
- * Returns -1 when out of memory (the core is then only good for core_free).
+ *
+ * The mark of an interval's last row says exhausted if that is known by then.
+ * If an empty answer says so later, no mark of its own follows: reading on
+ * from a position that is not marked exhausted merely finds nothing.
  */
-int core_on_fetched(struct core * core, clock_ns now, struct batch * batch,
+void core_on_fetched(struct core * core, clock_ns now, struct batch * batch,
     uint64_t interval, bool exhausted);
 
 /**
@@ -159,8 +169,9 @@ void core_on_recorded(struct core * core, clock_ns now);
 
 /**
  * core_on_link_up(core, now) / core_on_link_down(core, now):
- * Down: every unsettled message is to be published again, nothing is counted
- * against it.
+ * Down (also for a closed channel): every unsettled message is to be published
+ * again, in the source's order; nothing is counted against it.  Up: neither
+ * full nor blocked; a connection that still is has to be reported again.
  */
 void core_on_link_up(struct core * core, clock_ns now);
 void core_on_link_down(struct core * core, clock_ns now);
@@ -179,7 +190,8 @@ void core_on_link_full(struct core * core, bool full);
 
 /**
  * core_on_settled(core, now, ticket, outcome):
- * An unknown ticket is ignored.
+ * An unknown ticket is ignored; so is one that was settled already, or went
+ * down with its link or its source.
  */
 void core_on_settled(struct core * core, clock_ns now, uint64_t ticket,
     enum core_outcome outcome);
@@ -195,20 +207,24 @@ void core_stop(struct core * core);
 
 /**
  * core_drain(core):
- * CORE_FINISHED once a fetch finds nothing and everything is recorded.
+ * CORE_FINISHED once everything is recorded and a fetch begun after that
+ * finds nothing.  Fetches do not wait, but while refused messages alone are
+ * left.
  */
 void core_drain(struct core * core);
 
 /**
  * core_lease(core, until):
- * Publish nothing at or after ${until} (CLOCK_NEVER: no bound).
+ * Publish nothing at or after ${until} (CLOCK_NEVER: no bound).  Nothing is
+ * published before the first call.
  */
 void core_lease(struct core * core, clock_ns until);
 
 /* ---- what it is doing ---- */
 
 struct core_counts {
-	uint64_t fetched, published, republished, confirmed, nacked, returned, recorded;
+	uint64_t fetched, published, republished, confirmed, nacked, returned, unfit,
+	    recorded;
 	uint32_t held_rows;              /* fetched, not yet recorded */
 	uint32_t in_flight;              /* published, not yet settled */
 	uint32_t unrecorded;             /* published, not yet recorded; <= window */

@@ -1,0 +1,505 @@
+#include "core/core.h"
+
+#include <assert.h>
+#include <stdlib.h>
+
+#include "base/backoff.h"
+#include "core/keys.h"
+#include "core/ready.h"
+#include "core/retries.h"
+#include "core/rows.h"
+
+/*
+ * Every decision of the relay.  Rows come in the source's order and stand in
+ * a ring; in strict mode a row joins its key's chain as it comes, and only
+ * the first row of a chain may be published (O).  Of all rows that may, the
+ * oldest always goes first.
+ *
+ * That last rule is more than neatness.  The window gate (D) counts every row
+ * that was published and is not recorded, so younger rows could fill the
+ * window while an older one waits for its key, and then neither could the old
+ * one be published nor a mark move over it.  With oldest first this cannot
+ * happen: whenever a younger row was published, the old one's predecessor was
+ * published too, lies before it, and leaves the window with its mark (V).
+ *
+ * A refused message keeps its key and its place; all others go on as far as
+ * the window lets them (S).
+ *
+ * Every gate is on publishing, not on confirms: what was sent counts, what
+ * the broker thinks of it comes later or never.
+ */
+
+/*
+ * How much is in flight: the window bounds how many messages may have to be
+ * sent twice, and most of them should be confirmed and merely wait for their
+ * mark.  More than the pipe holds in flight only costs memory (a message is
+ * kept until it is settled) and delays confirms.
+ */
+#define IN_FLIGHT_SHARE 4
+
+/* This share of the window, resolved, is worth a mark at once. */
+#define MARK_SHARE 4
+
+/*
+ * A ticket is the row's sequence number and, below it, how often it had been
+ * published, so that an answer from a former connection means nothing.  48
+ * bits last for nine years at a million messages a second.
+ */
+#define TICKET_PUBLICATION_BITS 16
+
+struct core {
+	struct core_options options;
+	uint32_t in_flight_max;
+	uint32_t waiting_max;            /* no fetch while more rows wait */
+	uint32_t mark_at;                /* resolved rows that are worth a mark */
+
+	struct rows rows;
+	struct ready ready;
+	struct keys keys;                /* strict mode only */
+	struct retries retries;
+	struct backoff backoff;          /* its failures are set for each row */
+
+	bool source_up;
+	bool link_up;
+	bool blocked;
+	bool full;
+	bool stopping;
+	bool draining;
+	bool drained;
+	bool fetching;
+	bool fetching_last;              /* if it is empty, the drain is over */
+	bool source_empty;               /* the last answer left nothing behind */
+	bool answer_empty;               /* ... and had no rows either */
+	clock_ns lease;
+	clock_ns mark_due;               /* one interval after the last one began */
+	struct core_counts counts;
+};
+
+static clock_ns
+later(clock_ns now, clock_ns delay)
+{
+	return (delay > CLOCK_NEVER - now ? CLOCK_NEVER : now + delay);
+}
+
+static uint64_t
+greater(uint64_t a, uint64_t b)
+{
+	return (a > b ? a : b);
+}
+
+struct core *
+core_new(const struct core_options * options)
+{
+	struct core * core = calloc(1, sizeof(*core));
+	uint64_t in_flight_max, unresolved_max;
+
+	if (core == NULL)
+		return (NULL);
+	assert(options->batch >= 1 && options->batch <= options->window);
+	core->options = *options;
+	in_flight_max = greater(options->window / IN_FLIGHT_SHARE, 2 * (uint64_t)options->batch);
+	if (in_flight_max > options->window)
+		in_flight_max = options->window;
+	core->in_flight_max = (uint32_t)in_flight_max;
+	core->waiting_max = core->in_flight_max;
+	core->mark_at = (uint32_t)greater(options->window / MARK_SHARE, 1);
+	core->lease = INT64_MIN;
+	core->mark_due = INT64_MIN;
+	backoff_init(&core->backoff, options->retry.initial, options->retry.multiplier,
+	    options->retry.max, options->seed);
+
+	/* Rows that wait, a batch more, and those in flight are unresolved; those
+	 * published before are at most the window. */
+	unresolved_max = (uint64_t)core->waiting_max + options->batch + core->in_flight_max;
+	if (rows_init(&core->rows, (uint64_t)core->waiting_max + options->batch + options->window)
+	    || ready_init(&core->ready, (uint32_t)(core->rows.mask + 1))
+	    || retries_init(&core->retries, (uint32_t)unresolved_max)
+	    || keys_init(&core->keys, options->pipelined ? 0 : unresolved_max)) {
+		core_free(core);
+		return (NULL);
+	}
+	return (core);
+}
+
+void
+core_free(struct core * core)
+{
+	if (core == NULL)
+		return;
+	rows_free(&core->rows);
+	ready_free(&core->ready);
+	retries_free(&core->retries);
+	keys_free(&core->keys);
+	free(core);
+}
+
+/* ---- what may be done now ---- */
+
+static void
+make_ready(struct core * core, uint32_t place)
+{
+	rows_at(&core->rows, place)->state = ROW_READY;
+	ready_add(&core->ready, place);
+}
+
+static bool
+mark_under_way(const struct core * core)
+{
+	return (core->rows.marking > core->rows.recorded);
+}
+
+/* Rows resolved that no mark covers, were one possible now. */
+static uint64_t
+unmarked(const struct core * core)
+{
+	if (!core->source_up || mark_under_way(core))
+		return (0);
+	return (core->rows.resolved - core->rows.recorded);
+}
+
+static uint64_t
+held(const struct core * core)
+{
+	return (core->rows.fetched - core->rows.recorded);
+}
+
+static bool
+is_finished(const struct core * core)
+{
+	if (core->stopping)
+		return (core->counts.in_flight == 0 && !mark_under_way(core)
+		    && unmarked(core) == 0);
+	return (core->drained);
+}
+
+static bool
+should_fetch(const struct core * core)
+{
+	if (!core->source_up || core->fetching || core->stopping)
+		return (false);
+	if (core->ready.count >= core->options.batch
+	    || core->rows.unresolved - core->counts.in_flight > core->waiting_max
+	    || core->rows.bytes >= core->options.max_bytes)
+		return (false);
+	/* What is to be drained was all fetched: ask again for what came since
+	 * only once that is through, or hangs on refused messages. */
+	if (core->draining && core->answer_empty && held(core) > 0)
+		return (core->counts.in_flight == 0 && core->retries.count > 0);
+	return (true);
+}
+
+static void
+begin_fetch(struct core * core, struct core_action * action)
+{
+	bool last = core->draining && held(core) == 0;
+
+	core->fetching = true;
+	core->fetching_last = last;
+	action->type = CORE_FETCH;
+	action->fetch.rows = core->options.batch;
+	action->fetch.bytes = core->options.max_bytes - core->rows.bytes;
+	action->fetch.wait = core->draining ? core->answer_empty && !last : core->source_empty;
+}
+
+static bool
+should_mark(const struct core * core, clock_ns now)
+{
+	uint64_t count = unmarked(core);
+
+	if (count == 0)
+		return (false);
+	if (count >= core->mark_at || now >= core->mark_due)
+		return (true);
+	/* Nothing more will come for this mark to wait for. */
+	return (core->counts.in_flight == 0
+	    && (core->stopping || (core->draining && core->ready.count == 0)));
+}
+
+static void
+begin_mark(struct core * core, clock_ns now, struct core_action * action)
+{
+	action->type = CORE_RECORD;
+	rows_mark(&core->rows, action);
+	core->mark_due = later(now, core->options.record_interval);
+}
+
+/* The place of the row to publish now, or READY_NONE. */
+static uint32_t
+next_to_publish(const struct core * core, clock_ns now)
+{
+	uint32_t place;
+
+	if (core->ready.count == 0 || !core->link_up || !core->source_up || core->full
+	    || core->blocked || core->stopping || now >= core->lease
+	    || core->counts.in_flight >= core->in_flight_max)
+		return (READY_NONE);
+	place = ready_from(&core->ready, rows_place(&core->rows, core->rows.resolved));
+	if (place == READY_NONE)
+		place = ready_from(&core->ready, 0);
+	if (rows_at(&core->rows, place)->publications == 0
+	    && core->counts.unrecorded >= core->options.window)
+		return (READY_NONE);
+	return (place);
+}
+
+static void
+begin_publish(struct core * core, uint32_t place, struct core_action * action)
+{
+	struct row * row = rows_at(&core->rows, place);
+
+	ready_remove(&core->ready, place);
+	row->state = ROW_IN_FLIGHT;
+	core->counts.in_flight++;
+	core->counts.published++;
+	if (row->publications++ == 0)
+		core->counts.unrecorded++;
+	else
+		core->counts.republished++;
+	action->type = CORE_PUBLISH;
+	action->publish.message = row->message;
+	action->publish.ticket = rows_sequence(&core->rows, place) << TICKET_PUBLICATION_BITS
+	    | (uint16_t)row->publications;
+	action->publish.again = row->publications > 1;
+}
+
+enum core_action_type
+core_next(struct core * core, clock_ns now, struct core_action * action)
+{
+	uint32_t place;
+
+	while (now >= retries_due(&core->retries))
+		make_ready(core, retries_take(&core->retries));
+	if (is_finished(core))
+		action->type = CORE_FINISHED;
+	else if (should_fetch(core))
+		begin_fetch(core, action);
+	else if (should_mark(core, now))
+		begin_mark(core, now, action);
+	else if ((place = next_to_publish(core, now)) != READY_NONE)
+		begin_publish(core, place, action);
+	else
+		action->type = CORE_NOTHING;
+	return (action->type);
+}
+
+clock_ns
+core_deadline(const struct core * core)
+{
+	clock_ns mark = unmarked(core) > 0 ? core->mark_due : CLOCK_NEVER;
+
+	return (clock_min(mark, retries_due(&core->retries)));
+}
+
+/* ---- the source ---- */
+
+void
+core_on_source_up(struct core * core, clock_ns now)
+{
+	core_on_source_down(core, now);
+	core->source_up = true;
+}
+
+void
+core_on_source_down(struct core * core, clock_ns now)
+{
+	(void)now;
+	rows_forget(&core->rows);
+	ready_clear(&core->ready);
+	keys_clear(&core->keys);
+	retries_clear(&core->retries);
+	core->counts.in_flight = 0;
+	core->counts.unrecorded = 0;
+	core->source_up = false;
+	core->fetching = false;
+	core->source_empty = false;
+	core->answer_empty = false;
+}
+
+void
+core_on_fetched(struct core * core, clock_ns now, struct batch * batch, uint64_t interval,
+    bool exhausted)
+{
+	size_t count = batch == NULL ? 0 : batch->count;
+
+	(void)now;
+	assert(core->fetching && count <= core->options.batch);
+	for (size_t n = 0; n < count; n++) {
+		const struct message * message = &batch->messages[n];
+		uint32_t place = rows_add(&core->rows, message, interval);
+		uint32_t before = KEYS_NONE;
+
+		if (!core->options.pipelined && message->key != 0)
+			before = keys_append(&core->keys, message->key, place);
+		if (before == KEYS_NONE)
+			make_ready(core, place);
+		else
+			rows_at(&core->rows, before)->next = place;
+	}
+	if (exhausted)
+		rows_end_interval(&core->rows, interval);
+	core->fetching = false;
+	core->source_empty = exhausted;
+	core->answer_empty = exhausted && count == 0;
+	core->drained = core->fetching_last && core->answer_empty;
+	core->counts.fetched += count;
+}
+
+void
+core_on_recorded(struct core * core, clock_ns now)
+{
+	uint64_t count;
+
+	(void)now;
+	assert(mark_under_way(core));
+	count = rows_marked(&core->rows);
+	core->counts.unrecorded -= (uint32_t)count;
+	core->counts.recorded += count;
+}
+
+/* ---- the link ---- */
+
+void
+core_on_link_up(struct core * core, clock_ns now)
+{
+	(void)now;
+	core->link_up = true;
+	core->blocked = false;
+	core->full = false;
+}
+
+void
+core_on_link_down(struct core * core, clock_ns now)
+{
+	(void)now;
+	core->link_up = false;
+	for (uint64_t n = core->rows.resolved; core->counts.in_flight > 0; n++) {
+		uint32_t place = rows_place(&core->rows, n);
+
+		if (rows_at(&core->rows, place)->state != ROW_IN_FLIGHT)
+			continue;
+		make_ready(core, place);
+		core->counts.in_flight--;
+	}
+}
+
+void
+core_on_blocked(struct core * core, clock_ns now, bool blocked)
+{
+	(void)now;
+	core->blocked = blocked;
+}
+
+void
+core_on_link_full(struct core * core, bool full)
+{
+	core->full = full;
+}
+
+/* The message is delivered: the next one of its key may go. */
+static void
+on_confirmed(struct core * core, struct row * row)
+{
+	if (!core->options.pipelined && row->message->key != 0) {
+		if (row->next != ROW_NONE)
+			make_ready(core, row->next);
+		else
+			keys_remove(&core->keys, row->message->key);
+	}
+	rows_resolve(&core->rows, row);
+	core->counts.confirmed++;
+}
+
+/*
+ * The one place that decides what becomes of a message that was not
+ * delivered.  The row stays first of its key.  It also stays published, even
+ * if it never went out: what is counted in the window once leaves it only
+ * with its mark, or younger rows could take its place there for good.
+ */
+static void
+on_refused(struct core * core, clock_ns now, struct row * row, uint32_t place,
+    enum core_outcome outcome)
+{
+	clock_ns delay = core->options.retry.max;
+
+	if (outcome != CORE_UNFIT) {
+		core->backoff.failures = row->failures;
+		delay = backoff_next(&core->backoff);
+	}
+	if (row->failures < UINT8_MAX)
+		row->failures++;
+	row->state = ROW_REFUSED;
+	retries_add(&core->retries, place, later(now, delay));
+}
+
+/* Undo begin_publish; nobody knows the ticket, so it may be used again. */
+static void
+on_not_taken(struct core * core, struct row * row, uint32_t place)
+{
+	core->counts.published--;
+	if (--row->publications == 0)
+		core->counts.unrecorded--;
+	else
+		core->counts.republished--;
+	make_ready(core, place);
+}
+
+void
+core_on_settled(struct core * core, clock_ns now, uint64_t ticket, enum core_outcome outcome)
+{
+	uint64_t sequence = ticket >> TICKET_PUBLICATION_BITS;
+	uint32_t place = rows_place(&core->rows, sequence);
+	struct row * row = rows_at(&core->rows, place);
+
+	if (sequence < core->rows.resolved || sequence >= core->rows.fetched
+	    || row->state != ROW_IN_FLIGHT || (uint16_t)row->publications != (uint16_t)ticket)
+		return;
+	core->counts.in_flight--;
+	switch (outcome) {
+	case CORE_CONFIRMED:
+		on_confirmed(core, row);
+		break;
+	case CORE_NACKED:
+		core->counts.nacked++;
+		on_refused(core, now, row, place, outcome);
+		break;
+	case CORE_RETURNED:
+		core->counts.returned++;
+		on_refused(core, now, row, place, outcome);
+		break;
+	case CORE_UNFIT:
+		core->counts.unfit++;
+		on_refused(core, now, row, place, outcome);
+		break;
+	case CORE_NOT_TAKEN:
+		on_not_taken(core, row, place);
+		break;
+	}
+}
+
+/* ---- the operator ---- */
+
+void
+core_stop(struct core * core)
+{
+	core->stopping = true;
+}
+
+void
+core_drain(struct core * core)
+{
+	core->draining = true;
+}
+
+void
+core_lease(struct core * core, clock_ns until)
+{
+	core->lease = until;
+}
+
+void
+core_count(const struct core * core, struct core_counts * counts)
+{
+	*counts = core->counts;
+	counts->held_rows = (uint32_t)held(core);
+	counts->bytes = core->rows.bytes;
+}
