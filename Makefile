@@ -109,14 +109,27 @@ demo: ## a shop, a relay that is killed half-way, a consumer that counts
 	$(MAKE) all
 	tests/demo/run
 
+BENCH = $(BUILD)/tests/bench
+BENCH_PROGRAMS = $(addprefix $(BENCH)/,bare plain_relay queue writers latency)
+bench-programs: $(BENCH_PROGRAMS) $(BENCH)/link_alone $(BENCH)/measure
+
+$(BENCH_PROGRAMS): $(BENCH)/%: $(BENCH)/%.o $(BENCH)/bench.o $(BENCH)/writer.o
+	$(CC) $(CFLAGS) $(EXTRA_CFLAGS) -o $@ $^ $(ALL_LIBS)
+
+$(BENCH)/link_alone: $(BENCH)/link_alone.o $(BENCH)/bench.o $(BUILD)/librelay.a
+	$(CC) $(CFLAGS) $(EXTRA_CFLAGS) -o $@ $^ $(ALL_LIBS)
+
+$(BENCH)/measure: $(BENCH)/measure.o
+	$(CC) $(CFLAGS) $(EXTRA_CFLAGS) -o $@ $^
+
 bench: ## all measurements with their baselines
 	tests/support/install build test
-	$(MAKE) all
+	$(MAKE) all bench-programs
 	tests/bench/run
 
 bench-quick: ## the same in under three minutes
 	tests/support/install build test
-	$(MAKE) all
+	$(MAKE) all bench-programs
 	tests/bench/run --quick
 
 install: all ## install under PREFIX (default /usr/local) and DESTDIR
@@ -145,9 +158,9 @@ clean: ## remove build/ (stop a running stack first)
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1	\2/p' Makefile | expand -t 20
 
--include $(RELAY_OBJECTS:.o=.d) $(UNIT_TESTS:=.d)
+-include $(RELAY_OBJECTS:.o=.d) $(UNIT_TESTS:=.d) $(wildcard $(BENCH)/*.d)
 FORCE:
 .PHONY: FORCE all debug test unit-tests check-unit check-integration asan tsan lint format format-check demo bench \
-	bench-quick install uninstall dist clean help
+	bench-quick bench-programs install uninstall dist clean help
 .SECONDARY:
 .DELETE_ON_ERROR:

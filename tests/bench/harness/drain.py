@@ -1,0 +1,213 @@
+"""How fast a backlog goes out, what it costs, and whether a held snapshot or a long queue slows it."""
+
+import time
+
+from harness import chart
+from harness.bench import QUEUE, BenchError
+from harness.figures import Figure, quartiles, ratios
+
+RATE_NOTE = ("rate of the relay: messages over the wall time of the whole process, from exec to exit; "
+             "of the baselines: from the first publish to the last confirm (they gain what they need to start)")
+
+
+def program(bench, name, count, traceparent, *arguments):
+    bench.fresh_queue()
+    used = bench.run(name, "--url", bench.url, "--queue", QUEUE, *arguments,
+                     *(["--count", count] if name != "plain_relay" else []),
+                     *(["--traceparent"] if traceparent and name != "plain_relay" else []))
+    if used["messages"] != count:
+        raise BenchError(f"{name} published {used['messages']} of {count} messages")
+    used["rate"] = count / used["seconds"]
+    return used
+
+
+def relay(bench, database, count):
+    """Drain what is in the database; the rows are written already."""
+    bench.fresh_queue()
+    before = database.sent()
+    wal = bench.wal_position()
+    used = bench.drain(database)
+    used["wal_bytes"] = bench.wal_position() - wal
+    sent = database.sent() - before
+    if sent != count or bench.queue("count")["messages"] < count:
+        raise BenchError(f"the relay marked {sent} of {count} messages")
+    used["rate"] = count / used["wall_seconds"]
+    marks = [mark for mark in database.marks() if mark[1] > before]
+    if len(marks) > 1:
+        used["rate_by_marks"] = (marks[-1][1] - marks[0][1]) / (marks[-1][0] - marks[0][0])
+    return used
+
+
+def one_kind(bench, database, count, traceparent):
+    """All ways to send the same messages, in alternating order; returns {way: [usage, ...]}."""
+    runs = {"bare": [], "relay": [], "link_alone": [], "plain_relay": []}
+
+    def run(way):
+        if way == "relay":
+            database.refill(count, traceparent)
+            return relay(bench, database, count)
+        if way == "plain_relay":
+            database.refill_plain(count, traceparent)
+            return program(bench, way, count, traceparent, "--dsn", database.dsn())
+        return program(bench, way, count, traceparent)
+
+    # The relay stands next to both baselines that it is held against.
+    order = ["bare", "relay", "link_alone", "plain_relay"]
+    for pair in range(bench.pairs):
+        for way in order:
+            runs[way].append(run(way))
+        order.reverse()
+        bench.say(f"    {pair + 1}/{bench.pairs} thousand messages a second: " +
+                  ", ".join(f"{way} {used[-1]['rate'] / 1000:.1f}" for way, used in runs.items()))
+    return runs
+
+
+def drain(bench):
+    count = 60000 if bench.quick else 300000
+    database = bench.database("bench_drain")
+    groups = []
+    for traceparent in (False, True):
+        kind = "one header" if traceparent else "no header"
+        bench.say(f"  {count:,} messages, {kind}")
+        runs = one_kind(bench, database, count, traceparent)
+
+        def samples(way, key, scale=1.0):
+            return [used[key] * scale for used in runs[way] if key in used]
+
+        def against(way):
+            return ratios(list(zip(samples("relay", "rate"), samples(way, "rate"))))
+
+        def figure(what, values, *arguments, **named):
+            bench.figure(Figure("drain", f"{kind}, {what}", values, *arguments, **named))
+
+        figure("relay / bare rabbitmq-c loop", against("bare"), "x", (">=", 1.15), note=RATE_NOTE)
+        figure("relay / link alone", against("link_alone"), "x", (">=", 0.85), note=RATE_NOTE)
+        figure("relay / plain relay", against("plain_relay"), "x", note=RATE_NOTE)
+        for way, name in (("relay", "relay"), ("bare", "bare loop"), ("link_alone", "link alone"),
+                          ("plain_relay", "plain relay")):
+            figure(f"{name}, rate", samples(way, "rate"), "msg/s", places=0)
+        if samples("relay", "rate_by_marks"):
+            figure("relay, rate from its first mark to its last", samples("relay", "rate_by_marks"), "msg/s", places=0)
+        figure("relay, CPU", samples("relay", "cpu_seconds", 1e6 / count), "us/msg",
+               ("<=", 1.6 if traceparent else 0.8), note="CPU is that of the whole process, start and end included")
+        for way, name in (("bare", "bare loop"), ("link_alone", "link alone"), ("plain_relay", "plain relay")):
+            figure(f"{name}, CPU", samples(way, "process_cpu_seconds", 1e6 / count), "us/msg")
+        figure("relay, peak memory", samples("relay", "peak_kib", 1 / 1024), "MiB", ("<=", 16))
+        figure("relay, WAL beyond the inserts", samples("relay", "wal_bytes", 1 / count), "B/msg", ("<=", 2))
+        groups.append((f"with {kind}", [(name, quartiles(samples(way, "rate")), way == "relay") for way, name in (
+            ("plain_relay", "plain relay"), ("bare", "bare rabbitmq-c loop"), ("relay", "outbox-relay"),
+            ("link_alone", "its link alone"))]))
+    database.drop()
+    bench.charts["drain.svg"] = chart.bars(
+        "Drain of a backlog: messages a second",
+        f"{count:,} messages of 512 bytes, confirmed by a durable quorum queue; median and quartiles of "
+        f"{bench.pairs} runs", groups)
+
+
+def held(bench):
+    """An old snapshot and a million rows that are sent already."""
+    count = 60000 if bench.quick else 300000
+    already = 200000 if bench.quick else 1000000
+    alone = bench.database("bench_alone")
+    old = bench.database("bench_held")
+    bench.say(f"  {already:,} rows sent under a held snapshot")
+    pairs = []
+    with old.held_snapshot():
+        bench.checkpoint()
+        old.write(already)
+        relay(bench, old, already)
+
+        def with_snapshot():
+            bench.checkpoint()
+            old.write(count)
+            return relay(bench, old, count)["rate"]
+
+        def without():
+            alone.refill(count)
+            return relay(bench, alone, count)["rate"]
+
+        for pair in range(bench.pairs):
+            if pair % 2 == 0:
+                first = with_snapshot()
+                pairs.append((first, without()))
+            else:
+                first = without()
+                pairs.append((with_snapshot(), first))
+            bench.say(f"    {pair + 1}/{bench.pairs} thousand messages a second: "
+                      f"held {pairs[-1][0] / 1000:.1f}, alone {pairs[-1][1] / 1000:.1f}")
+    bench.figure(Figure("held", f"snapshot held, {already:,} sent before / neither", ratios(pairs), "x",
+                        (">=", 0.95)))
+    bench.figure(Figure("held", "rate under the snapshot", [a for a, _ in pairs], "msg/s", places=0))
+    bench.figure(Figure("held", "rate without", [b for _, b in pairs], "msg/s", places=0))
+    alone.drop()
+    old.drop()
+
+
+def sent_first(bench, database, count):
+    """The rate of the first ${count} messages of a relay that is then killed."""
+    database.execute("TRUNCATE outbox.sent")
+    bench.checkpoint()
+    bench.fresh_queue()
+    with bench.relay(database) as process:
+        deadline = time.monotonic() + 120
+        while database.sent() < count:
+            process.check_running()
+            if time.monotonic() > deadline:
+                raise BenchError(f"the relay marked {database.sent()} of {count} messages within 120 s")
+            time.sleep(0.05)
+        used = process.kill()
+    at, sent = next(mark for mark in database.marks() if mark[1] >= count)
+    return sent / (at - used["started_at"])
+
+
+def waiting(bench):
+    """The first messages of a long backlog."""
+    count = 50000 if bench.quick else 200000
+    backlog = 500000 if bench.quick else 3000000
+    alone = bench.database("bench_few")
+    long = bench.database("bench_many")
+    bench.say(f"  {backlog:,} messages wait")
+    alone.write(count)
+    long.write(backlog)
+    pairs = []
+    for pair in range(bench.pairs):
+        order = [long, alone] if pair % 2 == 0 else [alone, long]
+        rates = {database: sent_first(bench, database, count) for database in order}
+        pairs.append((rates[long], rates[alone]))
+        bench.say(f"    {pair + 1}/{bench.pairs} thousand messages a second: "
+                  f"of many {pairs[-1][0] / 1000:.1f}, alone {pairs[-1][1] / 1000:.1f}")
+    note = "from exec of the relay to the mark that covers them; then it is killed and the marks are removed"
+    bench.figure(Figure("waiting", f"first {count:,} of {backlog:,} / {count:,} alone", ratios(pairs), "x",
+                        (">=", 0.9), note=note))
+    bench.figure(Figure("waiting", "rate of the first", [a for a, _ in pairs], "msg/s", places=0))
+    bench.figure(Figure("waiting", "rate alone", [b for _, b in pairs], "msg/s", places=0))
+    alone.drop()
+    long.drop()
+
+
+def bloat(bench):
+    """Round after round under a held snapshot: what deleting rows costs a plain relay."""
+    count = 10000 if bench.quick else 100000
+    rounds = 3 if bench.quick else 6
+    database = bench.database("bench_bloat")
+    rates = {"outbox-relay": [], "plain relay": []}
+    with database.held_snapshot():
+        for number in range(rounds):
+            bench.checkpoint()
+            database.write(count)
+            rates["outbox-relay"].append(relay(bench, database, count)["rate"])
+            bench.checkpoint()
+            database.write_plain(count)
+            rates["plain relay"].append(
+                program(bench, "plain_relay", count, False, "--dsn", database.dsn())["rate"])
+            bench.say(f"    {number + 1}/{rounds} thousand messages a second: " +
+                      ", ".join(f"{name} {values[-1] / 1000:.1f}" for name, values in rates.items()))
+    for name, values in rates.items():
+        bench.figure(Figure("bloat", f"{name}, last round / first, under a held snapshot",
+                            [values[-1] / values[0]], "x"))
+    database.drop()
+    bench.charts["bloat.svg"] = chart.lines(
+        "While a transaction stays open: messages a second",
+        f"{count:,} messages a round; the plain relay deletes what it sent, outbox-relay writes nothing to a row",
+        "messages sent since the snapshot was taken", [f"{(i + 1) * count // 1000}k" for i in range(rounds)],
+        [(name, values, name == "outbox-relay") for name, values in rates.items()])
