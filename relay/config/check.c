@@ -1,0 +1,134 @@
+#include <errno.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "config/loading.h"
+
+/*
+ * What no single value shows: settings that contradict each other, files that
+ * cannot be read, settings without effect.
+ */
+
+static bool
+is_set(const struct loading * l, const char * key)
+{
+	return (loading_origin(l->config, schema_find(key))->kind != ORIGIN_DEFAULT);
+}
+
+static void
+complain(struct loading * l, const char * key, const char * text, const char * remedy)
+{
+	config_complain(l->config, l->report, key, SCHEMA_LIST_MAX, text, remedy);
+}
+
+static void
+check_publish(struct loading * l)
+{
+	struct config * c = l->config;
+
+	if (c->publish.batch <= c->publish.window)
+		return;
+
+	/* Whoever lowers the window alone means both. */
+	if (!is_set(l, "publish.batch"))
+		c->publish.batch = c->publish.window;
+	else
+		complain(l, "publish.batch", "must not be above publish.window",
+		    "lower it, or raise the window");
+}
+
+static void
+check_retry(struct loading * l)
+{
+	const struct config * c = l->config;
+
+	if (c->retry.initial > c->retry.max)
+		complain(l, is_set(l, "retry.initial") ? "retry.initial" : "retry.max",
+		    "retry.initial must not be above retry.max", NULL);
+}
+
+static void
+check_rabbitmq(struct loading * l)
+{
+	const struct config * c = l->config;
+	bool cert = c->rabbitmq.tls.cert_file != NULL;
+	bool key = c->rabbitmq.tls.key_file != NULL;
+
+	if (c->rabbitmq.heartbeat % CLOCK_S(1) != 0)
+		complain(l, "rabbitmq.heartbeat", "must be whole seconds", NULL);
+	if (cert && !key)
+		complain(l, "rabbitmq.tls.cert_file", "needs rabbitmq.tls.key_file too", NULL);
+	if (key && !cert)
+		complain(l, "rabbitmq.tls.key_file", "needs rabbitmq.tls.cert_file too", NULL);
+	if (c->rabbitmq.auth == CONFIG_AUTH_EXTERNAL && !cert)
+		complain(l, "rabbitmq.auth", "external needs a client certificate",
+		    "set rabbitmq.tls.cert_file and rabbitmq.tls.key_file");
+}
+
+static void
+check_file(struct loading * l, const struct setting * setting, const char * path)
+{
+	bool password = strstr(setting->key, "password") != NULL;
+	struct place place = loading_origin(l->config, setting)->place;
+	struct stat status;
+	const char * problem = NULL;
+
+	if (access(path, R_OK) != 0 || stat(path, &status) != 0)
+		problem = strerror(errno);
+	else if (S_ISDIR(status.st_mode))
+		problem = strerror(EISDIR);
+	if (problem != NULL)
+		report_error(l->report, place,
+		    "create it or let the user of the relay read it; a relative name is looked"
+		    " up in $CREDENTIALS_DIRECTORY, then beside the configuration",
+		    "%s: cannot read %.300s: %s", setting->key, path, problem);
+	else if (password && (status.st_mode & S_IROTH) != 0)
+		report_warning(l->report, place, "chmod 640 it", "%s: everybody may read %.300s",
+		    setting->key, path);
+}
+
+static void
+check_files(struct loading * l)
+{
+	for (const struct setting * s = schema; s < schema + schema_size; s++) {
+		const char * path;
+
+		if (s->type != SETTING_FILE)
+			continue;
+		path = *(const char **)(void *)((char *)l->config + s->offset);
+		if (path != NULL)
+			check_file(l, s, path);
+	}
+}
+
+/* Honest (H) about what this version does not do yet. */
+static void
+check_effect(struct loading * l)
+{
+	struct config_item item;
+
+	for (size_t i = 0; config_item(l->config, i, &item); i++) {
+		const struct setting * s = &schema[i];
+		const struct origin * origin = loading_origin(l->config, s);
+		const char * usual = s->type == SETTING_MAPS ? "0 declared" : s->fallback;
+
+		if (s->later && origin->kind != ORIGIN_DEFAULT && item.count == 1 &&
+		    strcmp(item.values[0], usual) != 0)
+			report_warning(l->report, origin->place, NULL,
+			    "%s has no effect in this version", s->key);
+	}
+}
+
+void
+loading_check(struct loading * l)
+{
+	if (l->report->out_of_memory)
+		return;
+	check_publish(l);
+	check_retry(l);
+	check_rabbitmq(l);
+	check_files(l);
+	check_effect(l);
+}
