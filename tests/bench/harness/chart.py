@@ -4,6 +4,7 @@ Colours are neutral and follow the reader's light or dark mode where the viewer 
 readable on both.
 """
 
+import math
 from xml.sax.saxutils import escape
 
 WIDTH = 760
@@ -37,6 +38,8 @@ def frame(title, caption, height, body):
 
 
 def number(value):
+    if value == 0:
+        return "0"
     if value >= 1000:
         return f"{value:,.0f}"
     return f"{value:.0f}" if value >= 100 else f"{value:.2f}"
@@ -66,19 +69,31 @@ def bars(title, caption, groups):
     return frame(title, caption, y + 4, body)
 
 
+def round_step(most):
+    """The round number that divides 0..most into at most five parts."""
+    step = 10 ** math.floor(math.log10(most))
+    while most / step < 2.5:
+        step /= 2
+    while most / step > 5:
+        step *= 2
+    return step
+
+
 def lines(title, caption, x_name, names, series):
     """series: [(name, [value at names[0], ...], is ours), ...]"""
     left, right, top, bottom = 70, 150, 62, 300
-    most = max(max(values) for _, values, _ in series) * 1.05 or 1
+    grid = round_step(max(max(values) for _, values, _ in series))
+    parts = math.ceil(max(max(values) for _, values, _ in series) / grid)
+    most = parts * grid
     step = (WIDTH - left - right) / max(len(names) - 1, 1)
     body = []
 
     def at(i, value):
         return f"{left + i * step:.1f},{bottom - value / most * (bottom - top):.1f}"
 
-    for part in range(5):
-        value = most * part / 4
-        y = bottom - (bottom - top) * part / 4
+    for part in range(parts + 1):
+        value = part * grid
+        y = bottom - (bottom - top) * part / parts
         body.append(f'<line class="{"axis" if part == 0 else "grid"}" x1="{left}" x2="{WIDTH - right}" '
                     f'y1="{y:.1f}" y2="{y:.1f}"/>')
         body.append(f'<text class="small" x="{left - 8}" y="{y + 4:.1f}" text-anchor="end">{number(value)}</text>')
