@@ -1,0 +1,571 @@
+/*
+ * The way to the lead, and back:
+ *
+ *   DOWN -> CONNECTING -> CONTENDING -> LEADING
+ *     ^----------------------------------'
+ *
+ * Every failure on the way, and every lost connection, leads to DOWN, which
+ * tells the owner and comes back by itself, unless only a person can help.
+ * Whatever the owner has asked for is forgotten then.
+ *
+ * While it leads, one fetch and one mark may be open.  A fetch that may wait
+ * goes through the wake module, which says when to read; empty reads on the
+ * way are not answers.
+ */
+#include "postgres/source.h"
+
+#include <inttypes.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/backoff.h"
+#include "base/log.h"
+#include "postgres/cursor.h"
+#include "postgres/flush.h"
+#include "postgres/guard.h"
+#include "postgres/lead.h"
+#include "postgres/marks.h"
+#include "postgres/rotation.h"
+#include "postgres/session.h"
+#include "postgres/sql.h"
+#include "postgres/wake.h"
+#include "postgres/wire.h"
+
+enum state { DOWN, CONNECTING, CONTENDING, LEADING };
+
+/* Nothing, a read under way, a read put off, or rows held back until flushed. */
+enum fetch_state { FETCH_NONE, FETCH_READING, FETCH_WAITING, FETCH_FLUSHING };
+
+struct source {
+	struct source_options options;
+	struct source_events events;
+	void * context;
+	char application_name[64];
+	struct session_options session_options;
+	struct session * session;
+	struct cursor * cursor;
+	struct marks * marks;
+	struct wake * wake;
+	struct rotation * rotation;
+	struct flush * flush;            /* NULL unless wait_for_flush */
+	char * guard_schema;
+	char * guard_record;
+	char * lead_try;
+	char * lead_end_stuck;
+	enum state state;
+	clock_ns now;                    /* of this turn, for answers */
+	clock_ns retry_at;
+	struct backoff backoff;
+	bool was_connected;              /* ever */
+	bool has_trigger;
+	bool told_standby;
+	uint64_t random;
+	clock_ns try_at;                 /* CONTENDING: the next try for the lock */
+	/* LEADING */
+	enum fetch_state fetch;
+	bool fetch_may_wait;
+	uint32_t fetch_rows;
+	size_t fetch_bytes;
+	struct batch * held_batch;       /* FETCH_FLUSHING */
+	uint64_t held_interval;
+	bool held_exhausted;
+	uint64_t recording;              /* interval of the open mark; 0: none */
+	struct error failure;            /* found in an answer; ends this turn */
+	bool failed;
+};
+
+/*
+ * The planner must never see a reason to read more than the index gives
+ * (cursor.c); a mark must be on disk when it counts (local), but no replica
+ * must be waited for; nothing may hang.
+ */
+static const char * const session_settings[] = {"enable_seqscan", "off", "enable_bitmapscan",
+    "off", "enable_hashjoin", "off", "enable_mergejoin", "off", "jit", "off", "work_mem", "16MB",
+    "plan_cache_mode", "force_generic_plan", "synchronous_commit", "local",
+    "default_transaction_isolation", "read committed", "statement_timeout", "60s",
+    "idle_in_transaction_session_timeout", "60s", "lock_timeout", "10s", NULL};
+
+static const char * const listener_settings[] = {"statement_timeout", "10s", NULL};
+
+static void source_on_fetched(void * context, struct batch * batch, uint64_t interval,
+    bool exhausted, const struct error * e);
+static void source_on_connected(void * context);
+static void source_on_failed(void * context, const struct error * e);
+
+static const struct session_events main_events = {
+    .connected = source_on_connected, .failed = source_on_failed};
+
+struct source *
+source_new(const struct source_options * options, const struct source_events * events,
+    void * context, struct error * e)
+{
+	struct source * source;
+	struct session_options listener;
+	char host[32] = "";
+
+	if ((source = calloc(1, sizeof(*source))) == NULL) {
+		error_set(e, EXIT_BUG, "out of memory");
+		return (NULL);
+	}
+	gethostname(host, sizeof(host) - 1);
+	snprintf(source->application_name, sizeof(source->application_name),
+	    "outbox-relay %s %s", options->schema, host);
+	source->options = *options;
+	source->events = *events;
+	source->context = context;
+	source->random = options->seed | 1;
+	source->session_options = (struct session_options){.dsn = options->dsn,
+	    .password_file = options->password_file,
+	    .application_name = source->application_name,
+	    .settings = session_settings,
+	    .connect_timeout = CLOCK_S(10)};
+	listener = source->session_options;
+	listener.settings = listener_settings;
+	backoff_init(&source->backoff, CLOCK_MS(200), 2, CLOCK_S(10), options->seed);
+	source->session = session_new(&source->session_options, &main_events, source);
+	source->cursor = cursor_new(options->schema, source_on_fetched, source);
+	source->marks = marks_new(options->schema);
+	source->rotation = rotation_new(options->schema);
+	source->wake = wake_new(&(struct wake_options){.schema = options->schema,
+	    .listen = options->listen, .poll_interval = options->poll_interval,
+	    .session = &listener});
+	source->guard_schema = sql_in_schema(guard_schema_sql, options->schema);
+	source->guard_record = sql_in_schema(guard_record_sql, options->schema);
+	source->lead_try = sql_in_schema(lead_try_sql, options->schema);
+	source->lead_end_stuck = sql_in_schema(lead_end_stuck_sql, options->schema);
+	if (options->wait_for_flush)
+		source->flush = flush_new();
+	if (source->session == NULL || source->cursor == NULL || source->marks == NULL ||
+	    source->rotation == NULL || source->wake == NULL || source->guard_schema == NULL ||
+	    source->guard_record == NULL || source->lead_try == NULL ||
+	    source->lead_end_stuck == NULL || (options->wait_for_flush && source->flush == NULL)) {
+		error_set(e, EXIT_BUG, "out of memory");
+		source_free(source);
+		return (NULL);
+	}
+	return (source);
+}
+
+void
+source_free(struct source * source)
+{
+	if (source == NULL)
+		return;
+	batch_unref(source->held_batch);
+	free(source->lead_end_stuck);
+	free(source->lead_try);
+	free(source->guard_record);
+	free(source->guard_schema);
+	flush_free(source->flush);
+	wake_free(source->wake);
+	rotation_free(source->rotation);
+	marks_free(source->marks);
+	cursor_free(source->cursor);
+	session_free(source->session);
+	free(source);
+}
+
+/* ---- failure ---- */
+
+static void
+source_go_down(struct source * source, const struct error * e, bool fatal)
+{
+	bool led = source->state == LEADING;
+	clock_ns retry_in;
+
+	source->state = DOWN;
+	source->failed = false;
+	source->fetch = FETCH_NONE;
+	source->recording = 0;
+	source->told_standby = false;
+	batch_unref(source->held_batch);
+	source->held_batch = NULL;
+	session_close(source->session);
+	wake_stop(source->wake);
+	retry_in = fatal ? CLOCK_NEVER : backoff_next(&source->backoff);
+	source->retry_at = fatal ? CLOCK_NEVER : source->now + retry_in;
+	if (led)
+		log_warn("stepped_down", LOG_STR("reason", e->text));
+	source->events.down(source->context, e, retry_in);
+}
+
+/* From an answer: the session is still in use up the stack, so end it later. */
+static void
+source_fail(struct source * source, const struct error * e)
+{
+	if (source->failed)
+		return;
+	source->failure = *e;
+	source->failed = true;
+}
+
+/*
+ * Only a person can mend what the checks found, and what the very first
+ * connection was refused for; later, a password may be in rotation and a
+ * standby about to be promoted.
+ */
+static bool
+source_is_fatal(const struct source * source, const struct error * e)
+{
+	if (e->code != EXIT_PERMISSION && e->code != EXIT_CONFIGURATION)
+		return (false);
+	return (!source->was_connected || source->state == CONTENDING);
+}
+
+static void
+source_on_failed(void * context, const struct error * e)
+{
+	struct source * source = context;
+
+	source_go_down(source, e, source_is_fatal(source, e));
+}
+
+/* ---- to the lead ---- */
+
+static void
+source_on_record(void * context, PGresult ** result, const struct error * e)
+{
+	struct source * source = context;
+	struct guard_record record;
+	struct error why;
+
+	if (e != NULL) {
+		source_fail(source, e);
+		return;
+	}
+	if (guard_check_record(*result, source->options.schema, &record, &why)) {
+		source_fail(source, &why);
+		return;
+	}
+	if (cursor_load(source->cursor, &record.position)) {
+		error_set(&why, EXIT_BUG, "out of memory");
+		source_fail(source, &why);
+		return;
+	}
+	cursor_prepare(source->cursor, source->session, source->now);
+	marks_prepare(source->marks, source->session, source->now, &record);
+	rotation_start(source->rotation, source->session, source->now);
+	wake_start(source->wake, source->session, source->now, source->has_trigger);
+	backoff_reset(&source->backoff);
+	source->state = LEADING;
+	if (source->options.listen && !source->has_trigger)
+		log_warn("wake_trigger_missing",
+		    LOG_STR("remedy",
+			"apply the migration \"wake\", or set wake.mode: poll; polling meanwhile"));
+	log_info("leading", LOG_STR("database", session_database(source->session)),
+	    LOG_STR("schema", source->options.schema), LOG_INT("mark", record.seq));
+	source->events.up(source->context);
+}
+
+/* Between half and one and a half of the interval, so that standbys spread. */
+static clock_ns
+source_jitter(struct source * source, clock_ns interval)
+{
+	source->random ^= source->random << 13;
+	source->random ^= source->random >> 7;
+	source->random ^= source->random << 17;
+	return (interval / 2 + (clock_ns)(source->random % (uint64_t)interval));
+}
+
+static void
+source_on_end_stuck(void * context, PGresult ** result, const struct error * e)
+{
+	struct source * source = context;
+
+	if (e != NULL) {
+		source_fail(source, e);
+		return;
+	}
+	for (int row = 0; row < PQntuples(*result); row++) {
+		if (!wire_bool(*result, row, 1))
+			continue;
+		log_warn("stuck_leader_ended", LOG_INT("pid", wire_int32(*result, row, 0)),
+		    LOG_STR("reason", "its session has stood still for 10 s"));
+		source->try_at = source->now + CLOCK_MS(50);
+	}
+}
+
+static void
+source_on_try(void * context, PGresult ** result, const struct error * e)
+{
+	struct source * source = context;
+
+	if (e != NULL) {
+		source_fail(source, e);
+		return;
+	}
+	if (wire_bool(*result, 0, 0)) {
+		session_send(source->session, source->now, source->guard_record, 0, NULL,
+		    source_on_record, source);
+		return;
+	}
+	source->try_at = source->now + source_jitter(source, LEAD_RETRY);
+	session_send(source->session, source->now, source->lead_end_stuck, 0, NULL,
+	    source_on_end_stuck, source);
+	if (!source->told_standby) {
+		source->told_standby = true;
+		source->events.standby(source->context);
+	}
+}
+
+static void
+source_try_lead(struct source * source)
+{
+	source->try_at = CLOCK_NEVER;
+	session_send(source->session, source->now, source->lead_try, 0, NULL, source_on_try,
+	    source);
+}
+
+static void
+source_on_schema(void * context, PGresult ** result, const struct error * e)
+{
+	struct source * source = context;
+	struct error why;
+
+	if (e != NULL) {
+		source_fail(source, e);
+		return;
+	}
+	if (guard_check_schema(*result, source->options.schema, &source->has_trigger, &why)) {
+		source_fail(source, &why);
+		return;
+	}
+	source_try_lead(source);
+}
+
+static void
+source_on_server(void * context, PGresult ** result, const struct error * e)
+{
+	struct source * source = context;
+	struct error why;
+
+	if (e != NULL) {
+		source_fail(source, e);
+		return;
+	}
+	if (guard_check_server(*result, source->options.schema, &why)) {
+		source_fail(source, &why);
+		return;
+	}
+	session_send(source->session, source->now, source->guard_schema, 0, NULL,
+	    source_on_schema, source);
+}
+
+static void
+source_on_connected(void * context)
+{
+	struct source * source = context;
+	const char * parameters[] = {source->options.schema};
+
+	source->was_connected = true;
+	source->state = CONTENDING;
+	source->try_at = CLOCK_NEVER;
+	session_send(source->session, source->now, guard_server_sql, 1, parameters,
+	    source_on_server, source);
+}
+
+/* ---- reading ---- */
+
+static void
+source_answer_fetch(struct source * source, struct batch * batch, uint64_t interval,
+    bool exhausted)
+{
+	source->fetch = FETCH_NONE;
+	source->events.fetched(source->context, batch, interval, exhausted);
+}
+
+static void
+source_on_fetched(void * context, struct batch * batch, uint64_t interval, bool exhausted,
+    const struct error * e)
+{
+	struct source * source = context;
+	bool found = batch != NULL || !exhausted;
+
+	if (e != NULL) {
+		source_fail(source, e);
+		return;
+	}
+	if (found || source->fetch_may_wait)
+		wake_read_found(source->wake, source->now, found);
+	if (!found && source->fetch_may_wait) {
+		source->fetch = FETCH_WAITING;
+		return;
+	}
+	if (source->flush == NULL || batch == NULL) {
+		source_answer_fetch(source, batch, interval, exhausted);
+		return;
+	}
+	batch_ref(batch);
+	source->held_batch = batch;
+	source->held_interval = interval;
+	source->held_exhausted = exhausted;
+	source->fetch = FETCH_FLUSHING;
+	flush_begin(source->flush, source->session, source->now);
+}
+
+static void
+source_turn_flush(struct source * source)
+{
+	struct batch * batch;
+
+	if (source->fetch != FETCH_FLUSHING || !flush_turn(source->flush, source->session,
+	    source->now))
+		return;
+	batch = source->held_batch;
+	source->held_batch = NULL;
+	source_answer_fetch(source, batch, source->held_interval, source->held_exhausted);
+	batch_unref(batch);
+}
+
+static void
+source_read(struct source * source)
+{
+	source->fetch = FETCH_READING;
+	cursor_fetch(source->cursor, source->session, source->now, source->fetch_rows,
+	    source->fetch_bytes);
+}
+
+void
+source_fetch(struct source * source, clock_ns now, uint32_t rows, size_t bytes, bool wait)
+{
+	source->now = now;
+	source->fetch_rows = rows;
+	source->fetch_bytes = bytes;
+	source->fetch_may_wait = wait;
+	if (source->state != LEADING)
+		return;
+	if (wait)
+		source->fetch = FETCH_WAITING;
+	else
+		source_read(source);
+}
+
+/* ---- recording ---- */
+
+static void
+source_on_marked(void * context, PGresult ** result, const struct error * e)
+{
+	struct source * source = context;
+	struct error why;
+
+	(void)result;
+	if (e != NULL) {
+		why = *e;
+		if (strcmp(e->sqlstate, "23505") == 0)
+			error_set(&why, EXIT_UNREACHABLE,
+			    "another relay has recorded a mark: it leads now");
+		source_fail(source, &why);
+		return;
+	}
+	cursor_forget(source->cursor, source->recording);
+	source->recording = 0;
+	source->events.recorded(source->context);
+}
+
+void
+source_record(struct source * source, clock_ns now, const struct source_mark * mark)
+{
+	struct mark m = {.messages = mark->messages, .max_id = mark->max_id};
+
+	source->now = now;
+	if (source->state != LEADING)
+		return;
+	cursor_position(source->cursor, mark->interval, mark->last_id, mark->exhausted,
+	    &m.position);
+	source->recording = mark->interval;
+	marks_write(source->marks, source->session, now, &m, source_on_marked, source);
+}
+
+/* ---- the turn ---- */
+
+static void
+source_turn_leading(struct source * source)
+{
+	if (source->fetch == FETCH_WAITING && wake_advise(source->wake, source->now) == WAKE_READ)
+		source_read(source);
+	source_turn_flush(source);
+	rotation_turn(source->rotation, source->session, source->now);
+	if (session_pending(source->session) == 0 &&
+	    source->now - session_last_sent(source->session) >= LEAD_HEARTBEAT)
+		session_send(source->session, source->now, "SELECT 1", 0, NULL, NULL, NULL);
+	wake_turn(source->wake, source->now);
+}
+
+void
+source_turn(struct source * source, clock_ns now)
+{
+	source->now = now;
+	if (source->state == DOWN && now >= source->retry_at) {
+		source->state = CONNECTING;
+		session_connect(source->session, now);
+	}
+	if (source->state != DOWN)
+		session_turn(source->session, now);
+	if (source->state == CONTENDING && !source->failed && now >= source->try_at)
+		source_try_lead(source);
+	if (source->state == LEADING && !source->failed)
+		source_turn_leading(source);
+	if (source->failed && source->state != DOWN)
+		source_go_down(source, &source->failure, source_is_fatal(source, &source->failure));
+	session_flush(source->session);
+}
+
+size_t
+source_poll(struct source * source, struct pollfd * fds)
+{
+	struct session * sessions[] = {source->session, wake_session(source->wake)};
+	size_t count = 0;
+
+	for (size_t i = 0; i < SOURCE_FDS; i++) {
+		if (sessions[i] == NULL || session_fd(sessions[i]) < 0)
+			continue;
+		session_flush(sessions[i]);
+		fds[count++] = (struct pollfd){.fd = session_fd(sessions[i]),
+		    .events = session_poll_events(sessions[i])};
+	}
+	return (count);
+}
+
+clock_ns
+source_deadline(const struct source * source)
+{
+	clock_ns deadline;
+	struct session * listener = wake_session(source->wake);
+
+	if (source->state == DOWN)
+		return (source->retry_at);
+	deadline = session_deadline(source->session);
+	if (source->state == CONTENDING)
+		deadline = clock_min(deadline, source->try_at);
+	if (source->state != LEADING)
+		return (deadline);
+	if (listener != NULL)
+		deadline = clock_min(deadline, session_deadline(listener));
+	if (source->fetch == FETCH_WAITING)
+		deadline = clock_min(deadline, wake_deadline(source->wake));
+	if (source->fetch == FETCH_FLUSHING)
+		deadline = clock_min(deadline, flush_deadline(source->flush));
+	deadline = clock_min(deadline, rotation_deadline(source->rotation));
+	return (clock_min(deadline, session_last_sent(source->session) + LEAD_HEARTBEAT));
+}
+
+clock_ns
+source_lease(const struct source * source)
+{
+	if (source->state != LEADING || source->failed)
+		return (0);
+	return (session_proof(source->session) + LEAD_LEASE);
+}
+
+void
+source_close(struct source * source, clock_ns now)
+{
+	source->now = now;
+	source->state = DOWN;
+	source->retry_at = CLOCK_NEVER;
+	wake_stop(source->wake);
+	session_close(source->session);
+}
