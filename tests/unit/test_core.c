@@ -1,0 +1,695 @@
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "core/core.h"
+
+/* A core with both peers up, and a script of what happens to it. */
+
+static struct core * core;
+static struct core_action action;
+static clock_ns now;
+static int batches;                      /* alive */
+
+struct slab {
+	struct batch batch;
+	struct message messages[64];
+};
+
+static void
+slab_free(struct batch * batch)
+{
+	batches--;
+	free(batch);
+}
+
+/* Rows with ids from first on, one for each letter: the key; '-' has none. */
+static struct batch *
+rows(int64_t first, const char * keys)
+{
+	struct slab * slab = calloc(1, sizeof(*slab));
+
+	slab->batch = (struct batch){.references = 1, .count = strlen(keys),
+	    .messages = slab->messages, .destroy = slab_free};
+	for (size_t n = 0; n < slab->batch.count; n++)
+		slab->messages[n] = (struct message){.id = first + (int64_t)n,
+		    .key = keys[n] == '-' ? 0 : (uint64_t)keys[n], .batch = &slab->batch,
+		    .body = {"0123456789", 10}};
+	batches++;
+	return (&slab->batch);
+}
+
+static const struct core_options usual = {
+	.window = 20,
+	.batch = 10,
+	.max_bytes = 1000,
+	.record_interval = CLOCK_MS(50),
+	.retry = {.initial = CLOCK_S(1), .multiplier = 2, .max = CLOCK_S(60)},
+};
+
+static void
+start_with(struct core_options options)
+{
+	now = CLOCK_S(100);
+	core = core_new(&options);
+	assert_non_null(core);
+	core_on_source_up(core, now);
+	core_on_link_up(core, now);
+	core_lease(core, CLOCK_NEVER);
+}
+
+static int
+start(void ** state)
+{
+	(void)state;
+	start_with(usual);
+	return (0);
+}
+
+static int
+finish(void ** state)
+{
+	(void)state;
+	core_free(core);
+	core = NULL;
+	return (batches);
+}
+
+static enum core_action_type
+next(void)
+{
+	return (core_next(core, now, &action));
+}
+
+static void
+expect(enum core_action_type type)
+{
+	assert_int_equal(next(), type);
+}
+
+static void
+answer(struct batch * batch, uint64_t interval, bool exhausted)
+{
+	core_on_fetched(core, now, batch, interval, exhausted);
+	batch_unref(batch);
+}
+
+/* The core fetches, and is answered. */
+static void
+fetched(struct batch * batch, uint64_t interval, bool exhausted)
+{
+	expect(CORE_FETCH);
+	answer(batch, interval, exhausted);
+}
+
+/* The core fetches, and the answer stays out. */
+static void
+fetching(void)
+{
+	expect(CORE_FETCH);
+}
+
+static uint64_t
+published(int64_t id)
+{
+	expect(CORE_PUBLISH);
+	assert_int_equal(action.publish.message->id, id);
+	return (action.publish.ticket);
+}
+
+static void
+confirmed(uint64_t ticket)
+{
+	core_on_settled(core, now, ticket, CORE_CONFIRMED);
+}
+
+static void
+recorded(uint64_t interval, int64_t last_id, bool exhausted, uint64_t messages)
+{
+	expect(CORE_RECORD);
+	assert_int_equal(action.record.position.interval, interval);
+	assert_int_equal(action.record.position.last_id, last_id);
+	assert_int_equal(action.record.position.exhausted, exhausted);
+	assert_int_equal(action.record.messages, messages);
+	core_on_recorded(core, now);
+}
+
+static struct core_counts
+counts(void)
+{
+	struct core_counts c;
+
+	core_count(core, &c);
+	return (c);
+}
+
+/* ---- order ---- */
+
+static void
+rows_without_a_key_go_in_the_order_written(void ** state)
+{
+	(void)state;
+	fetched(rows(1, "---"), 1, true);
+	fetching();
+	for (int64_t id = 1; id <= 3; id++)
+		published(id);
+	expect(CORE_NOTHING);
+}
+
+static void
+strict_order_has_one_unconfirmed_message_a_key(void ** state)
+{
+	uint64_t a;
+
+	(void)state;
+	fetched(rows(1, "aabab"), 1, true);
+	fetching();
+	a = published(1);
+	published(3);
+	expect(CORE_NOTHING);
+	confirmed(a);
+	recorded(1, 1, false, 1);
+	published(2);
+	expect(CORE_NOTHING);
+}
+
+static void
+a_key_is_free_again_after_its_last_row(void ** state)
+{
+	(void)state;
+	fetched(rows(1, "a"), 1, false);
+	fetching();
+	confirmed(published(1));
+	answer(NULL, 1, true);
+	fetching();
+	recorded(1, 1, true, 1);
+	answer(rows(2, "a"), 2, true);
+	fetching();
+	published(2);
+}
+
+static void
+pipelined_mode_has_many_of_a_key_in_flight(void ** state)
+{
+	struct core_options options = usual;
+
+	(void)state;
+	finish(state);
+	options.pipelined = true;
+	start_with(options);
+	fetched(rows(1, "aaa"), 1, true);
+	fetching();
+	for (int64_t id = 1; id <= 3; id++)
+		published(id);
+}
+
+static void
+after_a_lost_link_all_unsettled_go_again_in_order(void ** state)
+{
+	uint64_t first, second;
+
+	(void)state;
+	fetched(rows(1, "abcab"), 1, true);
+	fetching();
+	first = published(1);
+	second = published(2);
+	published(3);
+	confirmed(second);
+	core_on_link_down(core, now);
+	assert_int_equal(counts().in_flight, 0);
+	expect(CORE_NOTHING);
+	core_on_link_up(core, now);
+	assert_true(published(1) != first);
+	assert_true(action.publish.again);
+	published(3);
+	assert_true(action.publish.again);
+	published(5);
+	assert_false(action.publish.again);
+	expect(CORE_NOTHING);
+	assert_int_equal(counts().republished, 2);
+}
+
+/* ---- what is in flight ---- */
+
+static void
+the_window_bounds_what_is_published_and_not_recorded(void ** state)
+{
+	uint64_t ticket;
+
+	(void)state;
+	finish(state);
+	start_with((struct core_options){.window = 2, .batch = 2, .max_bytes = 1000,
+	    .record_interval = CLOCK_S(1), .retry = usual.retry});
+	fetched(rows(1, "ab"), 1, false);
+	ticket = published(1);
+	fetched(rows(3, "cd"), 1, false);
+	confirmed(published(2));
+	confirmed(ticket);
+	/* Both confirmed; the mark is on its way. */
+	expect(CORE_RECORD);
+	expect(CORE_NOTHING);
+	assert_int_equal(counts().unrecorded, 2);
+	core_on_recorded(core, now);
+	published(3);
+	fetching();
+	published(4);
+	/* Again after a lost link: each counts once. */
+	core_on_link_down(core, now);
+	core_on_link_up(core, now);
+	published(3);
+	published(4);
+	assert_int_equal(counts().unrecorded, 2);
+}
+
+static void
+nothing_is_published_at_or_after_the_lease(void ** state)
+{
+	(void)state;
+	fetched(rows(1, "ab"), 1, true);
+	fetching();
+	core_lease(core, now);
+	expect(CORE_NOTHING);
+	core_lease(core, now + 1);
+	published(1);
+	now++;
+	expect(CORE_NOTHING);
+}
+
+static void
+nothing_is_published_while_blocked_full_or_down(void ** state)
+{
+	(void)state;
+	fetched(rows(1, "abc"), 1, true);
+	fetching();
+	core_on_blocked(core, now, true);
+	expect(CORE_NOTHING);
+	core_on_blocked(core, now, false);
+	published(1);
+	core_on_link_full(core, true);
+	expect(CORE_NOTHING);
+	core_on_link_full(core, false);
+	published(2);
+	core_on_link_down(core, now);
+	expect(CORE_NOTHING);
+}
+
+static void
+what_the_link_had_no_room_for_counts_as_not_published(void ** state)
+{
+	(void)state;
+	fetched(rows(1, "ab"), 1, true);
+	fetching();
+	core_on_settled(core, now, published(1), CORE_NOT_TAKEN);
+	core_on_link_full(core, true);
+	expect(CORE_NOTHING);
+	assert_int_equal(counts().published, 0);
+	assert_int_equal(counts().unrecorded, 0);
+	core_on_link_full(core, false);
+	published(1);
+	assert_false(action.publish.again);
+	published(2);
+}
+
+/* ---- settling ---- */
+
+static void
+a_mark_covers_only_the_unbroken_run_of_confirmed(void ** state)
+{
+	uint64_t ticket[3];
+
+	(void)state;
+	fetched(rows(1, "abc"), 1, true);
+	fetching();
+	for (int n = 0; n < 3; n++)
+		ticket[n] = published(n + 1);
+	confirmed(ticket[1]);
+	confirmed(ticket[2]);
+	expect(CORE_NOTHING);
+	assert_true(core_deadline(core) == CLOCK_NEVER);
+	confirmed(ticket[0]);
+	recorded(1, 3, true, 3);
+	assert_int_equal(counts().held_rows, 0);
+}
+
+static void
+a_refused_message_is_tried_again_and_holds_only_its_key(void ** state)
+{
+	(void)state;
+	fetched(rows(1, "aab"), 1, true);
+	fetching();
+	core_on_settled(core, now, published(1), CORE_NACKED);
+	confirmed(published(3));
+	expect(CORE_NOTHING);
+	assert_in_range(core_deadline(core) - now, CLOCK_MS(500), CLOCK_S(1));
+	now = core_deadline(core);
+	core_on_settled(core, now, published(1), CORE_RETURNED);
+	assert_true(action.publish.again);
+	expect(CORE_NOTHING);
+	assert_in_range(core_deadline(core) - now, CLOCK_S(1), CLOCK_S(2));
+	now = core_deadline(core);
+	confirmed(published(1));
+	recorded(1, 1, false, 1);
+	confirmed(published(2));
+	now = core_deadline(core);
+	recorded(1, 3, true, 2);
+}
+
+static void
+an_unfit_message_waits_longest_and_stays_in_the_window(void ** state)
+{
+	(void)state;
+	fetched(rows(1, "-"), 1, true);
+	fetching();
+	core_on_settled(core, now, published(1), CORE_UNFIT);
+	expect(CORE_NOTHING);
+	assert_int_equal(core_deadline(core) - now, CLOCK_S(60));
+	assert_int_equal(counts().unrecorded, 1);
+	assert_int_equal(counts().unfit, 1);
+}
+
+static void
+stale_unknown_and_repeated_tickets_are_ignored(void ** state)
+{
+	uint64_t lost, again, forgotten;
+
+	(void)state;
+	fetched(rows(1, "ab"), 1, true);
+	fetching();
+	lost = published(1);
+	core_on_link_down(core, now);
+	core_on_link_up(core, now);
+	again = published(1);
+	confirmed(lost);
+	confirmed(again + (UINT64_C(100) << 16));
+	assert_int_equal(counts().confirmed, 0);
+	confirmed(again);
+	confirmed(again);
+	core_on_settled(core, now, again, CORE_NACKED);
+	assert_int_equal(counts().confirmed, 1);
+	assert_int_equal(counts().nacked, 0);
+	recorded(1, 1, false, 1);
+	forgotten = published(2);
+	core_on_source_down(core, now);
+	core_on_source_up(core, now);
+	fetched(rows(2, "b"), 1, true);
+	fetching();
+	published(2);
+	confirmed(forgotten);
+	assert_int_equal(counts().confirmed, 1);
+}
+
+/* ---- marks ---- */
+
+static void
+marks_are_due_by_time_or_by_a_quarter_window(void ** state)
+{
+	uint64_t first;
+
+	(void)state;
+	fetched(rows(1, "----------"), 1, true);
+	first = published(1);
+	fetching();
+	confirmed(first);
+	recorded(1, 1, false, 1);
+	for (int64_t id = 2; id <= 5; id++)
+		confirmed(published(id));
+	published(6);
+	now += CLOCK_MS(10);
+	assert_int_equal(core_deadline(core) - now, CLOCK_MS(40));
+	now += CLOCK_MS(40);
+	recorded(1, 5, false, 4);
+	for (int64_t id = 7; id <= 10; id++)
+		published(id);
+	core_on_link_down(core, now);
+	core_on_link_up(core, now);
+	for (int64_t id = 6; id <= 10; id++)
+		confirmed(published(id));
+	recorded(1, 10, true, 5);
+	assert_true(core_deadline(core) == CLOCK_NEVER);
+}
+
+static void
+one_mark_at_a_time(void ** state)
+{
+	(void)state;
+	fetched(rows(1, "--"), 1, true);
+	fetching();
+	confirmed(published(1));
+	expect(CORE_RECORD);
+	confirmed(published(2));
+	now += CLOCK_S(1);
+	expect(CORE_NOTHING);
+	assert_true(core_deadline(core) == CLOCK_NEVER);
+	core_on_recorded(core, now);
+	recorded(1, 2, true, 1);
+}
+
+static void
+an_interval_known_exhausted_later_is_marked_so(void ** state)
+{
+	(void)state;
+	fetched(rows(1, "-"), 1, false);
+	fetched(NULL, 1, true);
+	fetching();
+	confirmed(published(1));
+	recorded(1, 1, true, 1);
+}
+
+static void
+an_empty_answer_ends_no_other_interval(void ** state)
+{
+	(void)state;
+	fetched(rows(1, "-"), 1, false);
+	fetched(NULL, 2, true);
+	fetching();
+	confirmed(published(1));
+	recorded(1, 1, false, 1);
+	expect(CORE_NOTHING);
+}
+
+static void
+the_greatest_id_is_that_of_recorded_rows(void ** state)
+{
+	uint64_t first;
+
+	(void)state;
+	fetched(rows(50, "-"), 1, true);
+	fetched(rows(7, "-"), 2, true);
+	fetched(rows(90, "-"), 3, true);
+	fetching();
+	first = published(50);
+	confirmed(published(7));
+	confirmed(first);
+	expect(CORE_RECORD);
+	assert_int_equal(action.record.position.interval, 2);
+	assert_int_equal(action.record.position.last_id, 7);
+	assert_int_equal(action.record.max_id, 50);
+	core_on_recorded(core, now);
+	/* 90 was confirmed, but its mark may be lost with the database. */
+	confirmed(published(90));
+	core_on_source_down(core, now);
+	core_on_source_up(core, now);
+	fetched(rows(8, "-"), 4, true);
+	fetching();
+	confirmed(published(8));
+	now += CLOCK_S(1);
+	expect(CORE_RECORD);
+	assert_int_equal(action.record.max_id, 50);
+}
+
+/* ---- fetching ---- */
+
+static void
+a_fetch_waits_when_nothing_was_left_behind(void ** state)
+{
+	(void)state;
+	expect(CORE_FETCH);
+	assert_false(action.fetch.wait);
+	assert_int_equal(action.fetch.rows, 10);
+	expect(CORE_NOTHING);
+	answer(NULL, 1, true);
+	expect(CORE_FETCH);
+	assert_true(action.fetch.wait);
+}
+
+static void
+bytes_bound_what_is_fetched(void ** state)
+{
+	(void)state;
+	finish(state);
+	start_with((struct core_options){.window = 20, .batch = 10, .max_bytes = 45,
+	    .record_interval = CLOCK_S(1), .retry = usual.retry});
+	fetched(rows(1, "aaaa"), 1, false);
+	expect(CORE_FETCH);
+	assert_int_equal(action.fetch.bytes, 5);
+	answer(rows(5, "a"), 1, false);
+	published(1);
+	expect(CORE_NOTHING);
+	assert_int_equal(counts().bytes, 50);
+}
+
+static void
+rows_that_wait_for_a_key_do_not_pile_up(void ** state)
+{
+	int64_t id = 1;
+
+	(void)state;
+	finish(state);
+	start_with((struct core_options){.window = 40, .batch = 4, .max_bytes = 100000,
+	    .record_interval = CLOCK_S(1), .retry = usual.retry});
+	while (next() == CORE_FETCH) {
+		answer(rows(id, "aaaa"), 1, false);
+		id += 4;
+	}
+	assert_int_equal(action.type, CORE_PUBLISH);
+	expect(CORE_NOTHING);
+	assert_in_range(counts().held_rows, 8, 16);
+}
+
+static void
+a_batch_is_given_back_once_its_rows_are_settled(void ** state)
+{
+	(void)state;
+	fetched(rows(1, "--"), 1, true);
+	fetching();
+	confirmed(published(1));
+	expect(CORE_RECORD);
+	assert_int_equal(batches, 1);
+	confirmed(published(2));
+	assert_int_equal(batches, 0);
+	assert_int_equal(counts().held_rows, 2);
+}
+
+static void
+a_lost_source_forgets_all_rows(void ** state)
+{
+	(void)state;
+	fetched(rows(1, "aab"), 1, true);
+	fetching();
+	core_on_settled(core, now, published(1), CORE_NACKED);
+	published(3);
+	core_on_source_down(core, now);
+	assert_int_equal(batches, 0);
+	assert_int_equal(counts().held_rows + counts().in_flight + counts().unrecorded, 0);
+	now += CLOCK_S(100);
+	expect(CORE_NOTHING);
+	core_on_source_up(core, now);
+	expect(CORE_FETCH);
+	assert_false(action.fetch.wait);
+	expect(CORE_NOTHING);
+}
+
+/* ---- the end ---- */
+
+static void
+a_stop_finishes_and_records_what_is_in_flight(void ** state)
+{
+	uint64_t ticket;
+
+	(void)state;
+	fetched(rows(1, "aab"), 1, true);
+	fetching();
+	ticket = published(1);
+	core_stop(core);
+	expect(CORE_NOTHING);
+	confirmed(ticket);
+	expect(CORE_RECORD);
+	expect(CORE_NOTHING);
+	core_on_recorded(core, now);
+	expect(CORE_FINISHED);
+	expect(CORE_FINISHED);
+}
+
+static void
+a_stop_does_not_wait_for_a_lost_peer(void ** state)
+{
+	uint64_t first;
+
+	(void)state;
+	fetched(rows(1, "ab"), 1, true);
+	fetching();
+	first = published(1);
+	published(2);
+	confirmed(first);
+	expect(CORE_RECORD);
+	core_stop(core);
+	core_on_link_down(core, now);
+	expect(CORE_NOTHING);
+	core_on_source_down(core, now);
+	expect(CORE_FINISHED);
+}
+
+static void
+a_drain_ends_when_a_fetch_after_the_last_mark_is_empty(void ** state)
+{
+	(void)state;
+	core_drain(core);
+	fetched(rows(1, "-"), 1, true);
+	expect(CORE_FETCH);
+	assert_false(action.fetch.wait);
+	answer(NULL, 1, true);
+	confirmed(published(1));
+	recorded(1, 1, true, 1);
+	expect(CORE_FETCH);
+	assert_false(action.fetch.wait);
+	expect(CORE_NOTHING);
+	answer(NULL, 1, true);
+	expect(CORE_FINISHED);
+}
+
+static void
+a_drain_takes_what_came_while_a_message_is_refused(void ** state)
+{
+	(void)state;
+	core_drain(core);
+	fetched(rows(1, "a"), 1, true);
+	fetched(NULL, 1, true);
+	core_on_settled(core, now, published(1), CORE_NACKED);
+	expect(CORE_FETCH);
+	assert_true(action.fetch.wait);
+	answer(rows(2, "b"), 2, true);
+	expect(CORE_FETCH);
+	published(2);
+}
+
+int
+main(void)
+{
+#define TEST(name) cmocka_unit_test_setup_teardown(name, start, finish)
+	const struct CMUnitTest tests[] = {
+		TEST(rows_without_a_key_go_in_the_order_written),
+		TEST(strict_order_has_one_unconfirmed_message_a_key),
+		TEST(a_key_is_free_again_after_its_last_row),
+		TEST(pipelined_mode_has_many_of_a_key_in_flight),
+		TEST(after_a_lost_link_all_unsettled_go_again_in_order),
+		TEST(the_window_bounds_what_is_published_and_not_recorded),
+		TEST(nothing_is_published_at_or_after_the_lease),
+		TEST(nothing_is_published_while_blocked_full_or_down),
+		TEST(what_the_link_had_no_room_for_counts_as_not_published),
+		TEST(a_mark_covers_only_the_unbroken_run_of_confirmed),
+		TEST(a_refused_message_is_tried_again_and_holds_only_its_key),
+		TEST(an_unfit_message_waits_longest_and_stays_in_the_window),
+		TEST(stale_unknown_and_repeated_tickets_are_ignored),
+		TEST(marks_are_due_by_time_or_by_a_quarter_window),
+		TEST(one_mark_at_a_time),
+		TEST(an_interval_known_exhausted_later_is_marked_so),
+		TEST(an_empty_answer_ends_no_other_interval),
+		TEST(the_greatest_id_is_that_of_recorded_rows),
+		TEST(a_fetch_waits_when_nothing_was_left_behind),
+		TEST(bytes_bound_what_is_fetched),
+		TEST(rows_that_wait_for_a_key_do_not_pile_up),
+		TEST(a_batch_is_given_back_once_its_rows_are_settled),
+		TEST(a_lost_source_forgets_all_rows),
+		TEST(a_stop_finishes_and_records_what_is_in_flight),
+		TEST(a_stop_does_not_wait_for_a_lost_peer),
+		TEST(a_drain_ends_when_a_fetch_after_the_last_mark_is_empty),
+		TEST(a_drain_takes_what_came_while_a_message_is_refused),
+	};
+
+	return (cmocka_run_group_tests(tests, NULL, NULL));
+}
