@@ -365,7 +365,9 @@ BEGIN
 		estimated := estimated OR others >= bound;
 	END IF;
 	pending := fresh + others;
-	oldest_pending_age := greatest(clock_timestamp() - oldest, interval '0');
+	IF oldest IS NOT NULL THEN
+		oldest_pending_age := greatest(clock_timestamp() - oldest, interval '0');
+	END IF;
 
 	SELECT count(*) INTO delayed FROM (SELECT FROM outbox.delayed LIMIT bound) AS r;
 	IF delayed >= bound THEN

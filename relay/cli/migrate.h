@@ -1,0 +1,9 @@
+#ifndef CLI_MIGRATE_H
+#define CLI_MIGRATE_H
+
+#include "cli/cli.h"
+
+/* migrate up|down|status|print */
+extern const struct cli_command cli_migrate;
+
+#endif /* CLI_MIGRATE_H */
