@@ -48,6 +48,7 @@ struct cli_command {
 	const char * description;        /* lines for --help; NULL: none */
 	const char * example;
 	const struct cli_option * options;      /* NULL: none */
+	bool daemon;                     /* what it has to say goes to the log */
 
 	/* Does it; returns an enum exit_code.  Data goes to stdout, all else to
 	 * stderr (cli_fail).  The configuration is valid. */

@@ -93,6 +93,7 @@ loading_list(struct loading * l, const struct setting * setting, const char * co
     size_t count, const struct origin * origin)
 {
 	char * config = (char *)l->config;
+	unsigned int errors = l->report->errors;
 	const char ** list;
 
 	if (count < (size_t)setting->min || count > (size_t)setting->max) {
@@ -112,6 +113,8 @@ loading_list(struct loading * l, const struct setting * setting, const char * co
 		else if ((list[i] = pool_copy(l->pool, texts[i], strlen(texts[i]))) == NULL)
 			l->report->out_of_memory = true;
 	}
+	if (l->report->errors > errors || l->report->out_of_memory)
+		return;
 	*(const char ***)(config + setting->offset) = list;
 	*(size_t *)(config + setting->count_offset) = count;
 	*loading_origin(l->config, setting) = *origin;

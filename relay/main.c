@@ -1,0 +1,89 @@
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/error.h"
+#include "base/log.h"
+#include "cli/check.h"
+#include "cli/cli.h"
+#include "config/config.h"
+
+#define DEFAULT_FILE "/etc/outbox-relay/outbox-relay.yaml"
+
+/* Only the file that nobody named may be missing. */
+static struct config_request
+choose_file(const struct cli_arguments * arguments)
+{
+	const char * named = arguments->config_file;
+
+	if (named == NULL)
+		named = getenv("OUTBOX_RELAY_CONFIG");
+	if (named != NULL && named[0] == '\0' && arguments->config_file == NULL)
+		named = NULL;
+	return ((struct config_request){
+		.file = named != NULL ? named : DEFAULT_FILE,
+		.file_required = named != NULL,
+		.environment = environ,
+	});
+}
+
+/* Load the configuration, set up the log, say what is wrong; an exit code. */
+static int
+load(struct config * config, const struct cli_arguments * arguments)
+{
+	struct config_request request = choose_file(arguments);
+	struct config_report report = {0};
+	int code = EXIT_WELL;
+
+	config_load(config, &request, &report);
+	if (!report.out_of_memory)
+		check_servers(config, &report);
+	if (report.out_of_memory)
+		code = EXIT_BUG;
+	else if (report.errors > 0)
+		code = EXIT_CONFIGURATION;
+	else
+		log_configure((enum log_level)config->log.level,
+		    (enum log_format)config->log.format);
+	if (code == EXIT_WELL && arguments->command->daemon)
+		config_report_log(&report);
+	else
+		config_report_print(&report, stderr);
+	config_report_free(&report);
+	return (code);
+}
+
+/* A full disk or a closed pipe must not look like success. */
+static int
+finish_output(int code)
+{
+	if (fflush(stdout) == 0 && !ferror(stdout))
+		return (code);
+	fprintf(stderr, "outbox-relay: cannot write the output: %s\n", strerror(errno));
+	return (code == EXIT_WELL ? EXIT_BUG : code);
+}
+
+int
+main(int argc, char ** argv)
+{
+	struct cli_arguments arguments;
+	struct config config = {0};
+	int code;
+
+	/* Read the command line. */
+	if ((code = cli_parse(&arguments, argc, argv)) != -1)
+		return (finish_output(code));
+
+	/* Load the configuration; log as it says. */
+	code = load(&config, &arguments);
+
+	/* Do what the command is for. */
+	if (code == EXIT_WELL)
+		code = arguments.command->run(&arguments, &config);
+
+	/* Leave nothing behind. */
+	config_free(&config);
+	return (finish_output(code));
+}
