@@ -64,7 +64,8 @@ struct link_events {
 	 * messages are off our hands, as for down; a new channel is being
 	 * opened on the same connection and up follows. */
 	void (*channel_closed)(void * context, const struct error * e);
-	/* connection.blocked / unblocked. */
+	/* connection.blocked / unblocked; also false just before down, if it was
+	 * true. */
 	void (*blocked)(void * context, bool blocked, const char * reason);
 };
 
@@ -117,7 +118,9 @@ void link_turn(struct link * link, clock_ns now, short revents);
  * link_publish(link, message, ticket, e):
  * Encode ${message} behind what is not yet sent.  Only while up.  The message
  * is borrowed until it is settled or the link is down; its memory must stay.
- * Nothing goes out before link_flush or link_turn.
+ * Little goes out before link_flush or link_turn: each time 64 KiB have
+ * gathered, what the socket takes is sent, so that the broker begins early.
+ * A body that is not copied keeps its batch by itself until it is sent.
  */
 enum link_publish_result link_publish(struct link * link, const struct message * message,
     uint64_t ticket, struct error * e);
@@ -145,7 +148,8 @@ void link_resume(struct link * link, clock_ns now);
 /**
  * link_close(link, now):
  * A clean end: connection.close after what is buffered.  Turn until
- * link_closed, or give up.
+ * link_closed, or give up; it takes 2 s at most.  Settled events still come,
+ * but no down.
  */
 void link_close(struct link * link, clock_ns now);
 bool link_closed(const struct link * link);

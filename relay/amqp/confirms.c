@@ -1,0 +1,108 @@
+#include "amqp/confirms.h"
+
+#include <assert.h>
+#include <stdlib.h>
+
+/*
+ * A ring over the tags [first, next).  What must stay true (L): a ticket is
+ * answered for its own tag only, once.  An entry is marked settled and first
+ * moved on before the callback runs, since that may add new tags.
+ */
+
+int
+confirms_init(struct confirms * c, uint32_t window)
+{
+	uint64_t size = 64;
+
+	/* Twice the window: settled tags behind an unsettled one take room. */
+	while (size < 2 * (uint64_t)window)
+		size *= 2;
+	*c = (struct confirms){.mask = size - 1, .first = 1, .next = 1, .hint = 1};
+	if ((c->entries = reallocarray(NULL, size, sizeof(c->entries[0]))) == NULL)
+		return (-1);
+	return (0);
+}
+
+void
+confirms_free(struct confirms * c)
+{
+	free(c->entries);
+	c->entries = NULL;
+}
+
+void
+confirms_reset(struct confirms * c)
+{
+	c->first = c->next = c->hint = 1;
+	c->unsettled = 0;
+}
+
+void
+confirms_add(struct confirms * c, uint64_t ticket, int64_t id)
+{
+	assert(!confirms_full(c));
+	c->entries[c->next++ & c->mask] = (struct confirms_entry){.ticket = ticket, .id = id};
+	c->unsettled++;
+}
+
+/* Find ${id} among the tags [from, to) and mark it. */
+static int
+mark_returned(struct confirms * c, uint64_t from, uint64_t to, int64_t id, uint16_t code)
+{
+	uint64_t tag;
+
+	for (tag = from; tag < to; tag++) {
+		struct confirms_entry * entry = &c->entries[tag & c->mask];
+
+		if (entry->id != id || entry->settled || entry->return_code != 0)
+			continue;
+		entry->return_code = code;
+		c->hint = tag + 1;
+		return (0);
+	}
+	return (-1);
+}
+
+int
+confirms_return(struct confirms * c, int64_t id, uint16_t code)
+{
+	/* Returns come in the order of publishing, so behind the last one first. */
+	if (c->hint < c->first || c->hint > c->next)
+		c->hint = c->first;
+	if (mark_returned(c, c->hint, c->next, id, code) == 0)
+		return (0);
+	return (mark_returned(c, c->first, c->hint, id, code));
+}
+
+static void
+settle_one(struct confirms * c, uint64_t tag, bool nacked, confirms_settled * settled,
+    void * context)
+{
+	struct confirms_entry entry = c->entries[tag & c->mask];
+
+	if (entry.settled)
+		return;
+	c->entries[tag & c->mask].settled = true;
+	c->unsettled--;
+	while (c->first < c->next && c->entries[c->first & c->mask].settled)
+		c->first++;
+	settled(context, entry.ticket, nacked, entry.return_code);
+}
+
+int
+confirms_settle(struct confirms * c, uint64_t tag, bool multiple, bool nacked,
+    confirms_settled * settled, void * context)
+{
+	if (tag == 0 && multiple)
+		tag = c->next - 1;
+	if (tag >= c->next || (tag == 0 && !multiple))
+		return (-1);
+	if (multiple) {
+		/* From first each time: it passes over what was settled out of
+		 * order, whose entries the callback may have used anew. */
+		while (c->first <= tag)
+			settle_one(c, c->first, nacked, settled, context);
+	} else if (tag >= c->first)
+		settle_one(c, tag, nacked, settled, context);
+	return (0);
+}

@@ -1,0 +1,546 @@
+#include "amqp/session.h"
+
+#include <assert.h>
+#include <endian.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/version.h"
+
+/*
+ * rabbitmq-c decodes; this file decides what each frame means in each phase.
+ *
+ * What must stay true: after a decode error, and after any -1, the decoder is
+ * not fed again (rabbitmq-c#837: its state is poisoned).  Nothing that was
+ * decoded is kept beyond its frame, so the decoder's memory is released after
+ * each whole frame, and a returned body of 100 MiB costs one frame at a time.
+ */
+#define FRAME_MAX_WANTED 131072
+#define FRAME_MAX_LEAST 4096
+#define CONFIRM_FRAME 21         /* bytes of a basic.ack or basic.nack frame */
+#define TEXT_SHOWN 400           /* of a reason that the broker gives */
+
+static int
+no_room(struct error * e)
+{
+	return (error_set(e, EXIT_BUG, "no room for a control frame"));
+}
+
+static amqp_bytes_t
+text_bytes(const char * text)
+{
+	return (rabbitmq_bytes(bytes_from(text)));
+}
+
+int
+session_begin(struct session * s, const struct session_options * options,
+    const struct session_events * events, void * context, struct outbound * out,
+    struct codec * codec, struct error * e)
+{
+	*s = (struct session){.options = *options, .events = events, .context = context,
+	    .out = out, .codec = codec, .phase = SESSION_START};
+	codec->frame_max = FRAME_MAX_LEAST;
+	if ((s->decoder = amqp_new_connection()) == NULL ||
+	    amqp_tune_connection(s->decoder, 0, FRAME_MAX_WANTED, 0) != AMQP_STATUS_OK)
+		return (error_set(e, EXIT_BUG, "out of memory"));
+	if (codec_protocol_header(out))
+		return (no_room(e));
+	return (0);
+}
+
+void
+session_end(struct session * s)
+{
+	if (s->decoder != NULL)
+		amqp_destroy_connection(s->decoder);
+	s->decoder = NULL;
+}
+
+/* ---- login ---- */
+
+static amqp_table_entry_t
+entry_text(const char * key, const char * text)
+{
+	return ((amqp_table_entry_t){.key = text_bytes(key),
+	    .value = {.kind = AMQP_FIELD_KIND_UTF8, .value.bytes = text_bytes(text)}});
+}
+
+static amqp_table_entry_t
+entry_true(const char * key)
+{
+	return ((amqp_table_entry_t){.key = text_bytes(key),
+	    .value = {.kind = AMQP_FIELD_KIND_BOOLEAN, .value.boolean = 1}});
+}
+
+/* Whether the space-separated list has the word. */
+static bool
+offers(amqp_bytes_t list, const char * word)
+{
+	const char * p = list.bytes, * end = p + list.len, * next;
+	size_t len = strlen(word);
+
+	for (; p < end; p = next + 1) {
+		if ((next = memchr(p, ' ', (size_t)(end - p))) == NULL)
+			next = end;
+		if ((size_t)(next - p) == len && memcmp(p, word, len) == 0)
+			return (true);
+	}
+	return (false);
+}
+
+static int
+on_start(struct session * s, const amqp_connection_start_t * start, struct error * e)
+{
+	const char * mechanism = s->options.external ? "EXTERNAL" : "PLAIN";
+	amqp_table_entry_t capabilities[] = {
+		entry_true("connection.blocked"),
+		entry_true("publisher_confirms"),
+		entry_true("basic.nack"),
+		entry_true("consumer_cancel_notify"),
+		entry_true("authentication_failure_close"),
+	};
+	amqp_table_entry_t properties[] = {
+		entry_text("product", "outbox-relay"),
+		entry_text("version", VERSION),
+		entry_text("platform", "C"),
+		entry_text("connection_name", s->options.connection_name),
+		{.key = text_bytes("capabilities"), .value = {.kind = AMQP_FIELD_KIND_TABLE,
+		    .value.table = {.num_entries = sizeof(capabilities) / sizeof(capabilities[0]),
+		    .entries = capabilities}}},
+	};
+	amqp_connection_start_ok_t ok = {
+	    .client_properties = {.num_entries = sizeof(properties) / sizeof(properties[0]),
+	    .entries = properties},
+	    .mechanism = text_bytes(mechanism), .response = text_bytes(""),
+	    .locale = text_bytes("en_US")};
+	char response[URL_PART_MAX + URL_PASSWORD_MAX + 3];
+	int rc;
+
+	if (start->version_major != 0 || start->version_minor != 9)
+		return (error_set(e, EXIT_UNREACHABLE, "the broker speaks AMQP %d-%d, not 0-9-1",
+		    start->version_major, start->version_minor));
+	if (!offers(start->mechanisms, mechanism)) {
+		error_set(e, EXIT_CONFIGURATION, "the broker does not offer authentication by %s "
+		    "but: %.*s", mechanism, (int)(start->mechanisms.len < TEXT_SHOWN ?
+		    start->mechanisms.len : TEXT_SHOWN), (const char *)start->mechanisms.bytes);
+		return (error_remedy(e, s->options.external ?
+		    "enable the plugin rabbitmq_auth_mechanism_ssl and list EXTERNAL in "
+		    "auth_mechanisms, or set rabbitmq.auth: plain" :
+		    "list PLAIN in the broker's auth_mechanisms, or set rabbitmq.auth: external"));
+	}
+	if (!s->options.external) {
+		/* RFC 4616: authorization identity, user, password. */
+		ok.response = (amqp_bytes_t){.bytes = response, .len = (size_t)snprintf(response,
+		    sizeof(response), "%c%s%c%s", 0, s->options.user, 0, s->options.password)};
+		if (ok.response.len >= sizeof(response))
+			return (error_set(e, EXIT_CONFIGURATION, "the password is longer than %d bytes",
+			    URL_PASSWORD_MAX));
+	}
+	rc = codec_method(s->out, 0, AMQP_CONNECTION_START_OK_METHOD, &ok);
+	explicit_bzero(response, sizeof(response));
+	if (rc)
+		return (no_room(e));
+	s->phase = SESSION_TUNE;
+	return (0);
+}
+
+static int
+on_tune(struct session * s, const amqp_connection_tune_t * tune, struct error * e)
+{
+	amqp_connection_tune_ok_t ok = {.channel_max = CODEC_CHANNEL};
+	amqp_connection_open_t open = {.virtual_host = text_bytes(s->options.vhost)};
+	uint32_t heartbeat_s = s->options.heartbeat_s;
+
+	/* 0 in a tune means: no limit, or no heartbeat wished for. */
+	ok.frame_max = FRAME_MAX_WANTED;
+	if (tune->frame_max != 0 && tune->frame_max < ok.frame_max)
+		ok.frame_max = tune->frame_max;
+	if (ok.frame_max < FRAME_MAX_LEAST)
+		return (error_set(e, EXIT_UNREACHABLE, "the broker asks for a frame_max of %u, less "
+		    "than AMQP allows", (unsigned int)tune->frame_max));
+	if (heartbeat_s != 0 && tune->heartbeat != 0 && tune->heartbeat < heartbeat_s)
+		heartbeat_s = tune->heartbeat;
+	ok.heartbeat = (uint16_t)(heartbeat_s > UINT16_MAX ? UINT16_MAX : heartbeat_s);
+	if (codec_method(s->out, 0, AMQP_CONNECTION_TUNE_OK_METHOD, &ok) ||
+	    codec_method(s->out, 0, AMQP_CONNECTION_OPEN_METHOD, &open))
+		return (no_room(e));
+	s->codec->frame_max = ok.frame_max;
+	s->heartbeat_s = ok.heartbeat;
+	s->phase = SESSION_OPEN;
+	return (0);
+}
+
+static int
+open_channel(struct session * s)
+{
+	amqp_channel_open_t open = {.out_of_band = text_bytes("")};
+
+	if (codec_method(s->out, CODEC_CHANNEL, AMQP_CHANNEL_OPEN_METHOD, &open))
+		return (-1);
+	s->phase = SESSION_CHANNEL;
+	return (0);
+}
+
+int
+session_reopen(struct session * s)
+{
+	assert(s->phase == SESSION_NO_CHANNEL);
+	return (open_channel(s));
+}
+
+static int
+on_channel_open(struct session * s, struct error * e)
+{
+	amqp_confirm_select_t select = {.nowait = 0};
+
+	if (codec_method(s->out, CODEC_CHANNEL, AMQP_CONFIRM_SELECT_METHOD, &select))
+		return (no_room(e));
+	s->phase = SESSION_CONFIRM;
+	return (0);
+}
+
+/* ---- the end ---- */
+
+/* What the broker said, with what a person can do about it. */
+static void
+broker_says(const struct session * s, struct error * e, uint16_t code, amqp_bytes_t reason)
+{
+	int len = (int)(reason.len < TEXT_SHOWN ? reason.len : TEXT_SHOWN);
+	const char * text = reason.bytes;
+	bool vhost_missing = memmem(text, reason.len, "not found", 9) != NULL;
+	const char * vhost = s->options.vhost, * user = s->options.user;
+
+	error_set(e, EXIT_UNREACHABLE, "%d %.*s", code, len, text);
+	switch (code) {
+	case AMQP_ACCESS_REFUSED:
+		e->code = EXIT_PERMISSION;
+		if (s->phase == SESSION_TUNE)
+			error_remedy(e, s->options.external ?
+			    "does a user exist that bears the name in the client certificate?" :
+			    "correct the user or password (rabbitmq.urls, rabbitmq.password_file)");
+		else
+			error_remedy(e, "grant it: rabbitmqctl set_permissions -p \"%s\" \"%s\" '' "
+			    "'EXCHANGES' ''", vhost, user);
+		break;
+	case AMQP_NOT_ALLOWED:
+		e->code = vhost_missing ? EXIT_CONFIGURATION : EXIT_PERMISSION;
+		if (s->phase == SESSION_OPEN && vhost_missing)
+			error_remedy(e, "create it (rabbitmqctl add_vhost \"%s\") or correct "
+			    "rabbitmq.urls", vhost);
+		else if (s->phase == SESSION_OPEN)
+			error_remedy(e, "grant it: rabbitmqctl set_permissions -p \"%s\" \"%s\" '' "
+			    "'EXCHANGES' ''", vhost, user);
+		break;
+	case AMQP_NOT_FOUND:
+		e->code = EXIT_CONFIGURATION;
+		error_remedy(e, "declare the exchange, or correct it where the message is written");
+		break;
+	case AMQP_PRECONDITION_FAILED:
+		e->code = EXIT_CONFIGURATION;
+		break;
+	case AMQP_CONNECTION_FORCED:
+		error_remedy(e, "an operator or a shutdown closed it; it is tried again");
+		break;
+	default:
+		break;
+	}
+	e->amqp_code = code;
+}
+
+static int
+on_connection_close(struct session * s, const amqp_connection_close_t * close, struct error * e)
+{
+	amqp_connection_close_ok_t ok = {0};
+
+	broker_says(s, e, close->reply_code, close->reply_text);
+	(void)codec_method(s->out, 0, AMQP_CONNECTION_CLOSE_OK_METHOD, &ok);
+	return (-1);
+}
+
+static int
+on_channel_close(struct session * s, const amqp_channel_close_t * close, struct error * e)
+{
+	amqp_channel_close_ok_t ok = {0};
+	struct error reason;
+
+	/* Messages that wait in the outbound go before it; a broker drops
+	 * whatever comes on a closed channel until this arrives. */
+	if (codec_method(s->out, CODEC_CHANNEL, AMQP_CHANNEL_CLOSE_OK_METHOD, &ok))
+		return (no_room(e));
+	if (s->phase == SESSION_CLOSING)
+		return (0);
+	broker_says(s, &reason, close->reply_code, close->reply_text);
+	s->phase = SESSION_NO_CHANNEL;
+	s->return_code = 0;
+	s->return_left = 0;
+	s->events->channel_closed(s->context, &reason);
+	return (0);
+}
+
+int
+session_close(struct session * s)
+{
+	amqp_connection_close_t close = {.reply_code = 200, .reply_text = text_bytes("goodbye")};
+
+	if (codec_method(s->out, 0, AMQP_CONNECTION_CLOSE_METHOD, &close))
+		return (-1);
+	s->phase = SESSION_CLOSING;
+	return (0);
+}
+
+void
+session_lost(const struct session * s, struct error * e)
+{
+	switch (s->phase) {
+	case SESSION_START:
+		if (s->heard)
+			break;
+		error_set(e, EXIT_UNREACHABLE, "the broker closed the connection before it spoke");
+		error_remedy(e, "is this port AMQP, and does it ask for TLS (amqps://)?");
+		break;
+	case SESSION_TUNE:
+		error_set(e, EXIT_PERMISSION, "the broker closed the connection during login");
+		error_remedy(e, "correct the user or password (rabbitmq.urls, "
+		    "rabbitmq.password_file)");
+		break;
+	case SESSION_OPEN:
+		error_set(e, EXIT_PERMISSION, "the broker closed the connection when the vhost "
+		    "was opened");
+		error_remedy(e, "does the vhost \"%s\" exist, and may \"%s\" use it?",
+		    s->options.vhost, s->options.user);
+		break;
+	default:
+		break;
+	}
+}
+
+/* ---- frames ---- */
+
+static int
+on_blocked(struct session * s, const amqp_connection_blocked_t * blocked)
+{
+	char reason[256];
+
+	(void)snprintf(reason, sizeof(reason), "%.*s", (int)blocked->reason.len,
+	    (const char *)blocked->reason.bytes);
+	s->events->blocked(s->context, true, reason);
+	return (0);
+}
+
+static int
+unexpected(const struct session * s, uint32_t id, struct error * e)
+{
+	const char * name = amqp_method_name(id);
+
+	return (error_set(e, EXIT_UNREACHABLE, "unexpected frame %s (0x%08x) from the broker in "
+	    "phase %d", name == NULL ? "" : name, (unsigned int)id, (int)s->phase));
+}
+
+static bool
+publishing(const struct session * s)
+{
+	return (s->phase == SESSION_UP || s->phase == SESSION_CLOSING);
+}
+
+static int
+on_connection_method(struct session * s, const amqp_method_t * method, struct error * e)
+{
+	switch (method->id) {
+	case AMQP_CONNECTION_START_METHOD:
+		if (s->phase == SESSION_START)
+			return (on_start(s, method->decoded, e));
+		break;
+	case AMQP_CONNECTION_TUNE_METHOD:
+		if (s->phase == SESSION_TUNE)
+			return (on_tune(s, method->decoded, e));
+		break;
+	case AMQP_CONNECTION_OPEN_OK_METHOD:
+		if (s->phase == SESSION_OPEN)
+			return (open_channel(s) ? no_room(e) : 0);
+		break;
+	case AMQP_CONNECTION_CLOSE_METHOD:
+		return (on_connection_close(s, method->decoded, e));
+	case AMQP_CONNECTION_CLOSE_OK_METHOD:
+		if (s->phase != SESSION_CLOSING)
+			break;
+		s->phase = SESSION_CLOSED;
+		return (0);
+	case AMQP_CONNECTION_BLOCKED_METHOD:
+		return (on_blocked(s, method->decoded));
+	case AMQP_CONNECTION_UNBLOCKED_METHOD:
+		s->events->blocked(s->context, false, "");
+		return (0);
+	default:
+		break;
+	}
+	return (unexpected(s, method->id, e));
+}
+
+static int
+on_channel_method(struct session * s, const amqp_method_t * method, struct error * e)
+{
+	switch (method->id) {
+	case AMQP_CHANNEL_OPEN_OK_METHOD:
+		if (s->phase == SESSION_CHANNEL)
+			return (on_channel_open(s, e));
+		break;
+	case AMQP_CONFIRM_SELECT_OK_METHOD:
+		if (s->phase != SESSION_CONFIRM)
+			break;
+		s->phase = SESSION_UP;
+		s->events->up(s->context);
+		return (0);
+	case AMQP_CHANNEL_CLOSE_METHOD:
+		return (on_channel_close(s, method->decoded, e));
+	case AMQP_BASIC_ACK_METHOD: {
+		const amqp_basic_ack_t * ack = method->decoded;
+
+		if (publishing(s))
+			return (s->events->confirmed(s->context, ack->delivery_tag,
+			    ack->multiple != 0, false, e));
+		break;
+	}
+	case AMQP_BASIC_NACK_METHOD: {
+		const amqp_basic_nack_t * nack = method->decoded;
+
+		if (publishing(s))
+			return (s->events->confirmed(s->context, nack->delivery_tag,
+			    nack->multiple != 0, true, e));
+		break;
+	}
+	case AMQP_BASIC_RETURN_METHOD: {
+		const amqp_basic_return_t * returned = method->decoded;
+
+		if (!publishing(s) || s->return_code != 0 || returned->reply_code == 0)
+			break;
+		s->return_code = returned->reply_code;
+		return (0);
+	}
+	default:
+		break;
+	}
+	/* What crossed our connection.close on the wire means nothing any more. */
+	return (s->phase == SESSION_CLOSING ? 0 : unexpected(s, method->id, e));
+}
+
+/* The header of a returned message tells which one it is. */
+static int
+on_header(struct session * s, const amqp_frame_t * frame, struct error * e)
+{
+	uint16_t code = s->return_code;
+	int64_t id;
+
+	if (code == 0)
+		return (unexpected(s, frame->payload.properties.class_id, e));
+	s->return_code = 0;
+	s->return_left = frame->payload.properties.body_size;
+	if (codec_returned_id(frame->payload.properties.decoded, &id))
+		return (error_set(e, EXIT_UNREACHABLE,
+		    "the broker returned a message without its header x-outbox-id"));
+	return (s->events->returned(s->context, id, code, e));
+}
+
+static int
+on_frame(struct session * s, const amqp_frame_t * frame, struct error * e)
+{
+	if (frame->frame_type == AMQP_FRAME_HEARTBEAT)
+		return (0);
+	if (frame->channel > CODEC_CHANNEL)
+		return (error_set(e, EXIT_UNREACHABLE, "a frame on channel %u, which is not open",
+		    (unsigned int)frame->channel));
+	switch (frame->frame_type) {
+	case AMQP_FRAME_METHOD:
+		if (frame->channel == 0)
+			return (on_connection_method(s, &frame->payload.method, e));
+		return (on_channel_method(s, &frame->payload.method, e));
+	case AMQP_FRAME_HEADER:
+		return (on_header(s, frame, e));
+	case AMQP_FRAME_BODY:
+		if (frame->payload.body_fragment.len > s->return_left)
+			return (unexpected(s, frame->frame_type, e));
+		s->return_left -= frame->payload.body_fragment.len;
+		return (0);
+	default:
+		return (unexpected(s, frame->frame_type, e));
+	}
+}
+
+/*
+ * Confirms come by the ten thousand and all look alike: frame type 1, our
+ * channel, 13 bytes: method id, tag, flags.  Decoding them here costs a tenth
+ * of amqp_handle_input.  Returns 1: done, 0: something else, -1.
+ */
+static int
+confirm_frame(struct session * s, const char * data, size_t size, struct error * e)
+{
+	static const char head[] = {AMQP_FRAME_METHOD, 0, CODEC_CHANNEL, 0, 0, 0, 13, 0, 60, 0};
+	uint64_t tag;
+	bool nacked;
+
+	if (size < CONFIRM_FRAME || memcmp(data, head, sizeof(head)) != 0 ||
+	    (data[10] != 80 && data[10] != 120) || (unsigned char)data[20] != AMQP_FRAME_END ||
+	    !publishing(s))
+		return (0);
+	nacked = data[10] == 120;
+	memcpy(&tag, data + 11, sizeof(tag));
+	return (s->events->confirmed(s->context, be64toh(tag), (data[19] & 1) != 0, nacked, e) ?
+	    -1 : 1);
+}
+
+/* Somebody else than an AMQP 0-9-1 broker answers. */
+static int
+check_first(const char * data, struct error * e)
+{
+	switch (data[0]) {
+	case AMQP_FRAME_METHOD:
+		return (0);
+	case 0x15:
+	case 0x16:
+		error_set(e, EXIT_CONFIGURATION, "the answer is TLS, not AMQP");
+		return (error_remedy(e, "this port speaks TLS: write amqps:// in the url"));
+	case 'A':
+		return (error_set(e, EXIT_UNREACHABLE, "the broker does not speak AMQP 0-9-1"));
+	case 'H':
+		error_set(e, EXIT_CONFIGURATION, "the answer is HTTP, not AMQP");
+		return (error_remedy(e, "name the AMQP port, usually 5672, in the url"));
+	default:
+		return (error_set(e, EXIT_UNREACHABLE, "the answer is not AMQP"));
+	}
+}
+
+int
+session_input(struct session * s, char * data, size_t size, struct error * e)
+{
+	amqp_frame_t frame;
+	int rc;
+
+	if (!s->heard && size > 0) {
+		if (check_first(data, e))
+			return (-1);
+		s->heard = true;
+	}
+	while (size > 0 && s->phase != SESSION_CLOSED) {
+		if (!s->mid_frame) {
+			if ((rc = confirm_frame(s, data, size, e)) < 0)
+				return (-1);
+			if (rc > 0) {
+				data += CONFIRM_FRAME;
+				size -= CONFIRM_FRAME;
+				continue;
+			}
+		}
+		rc = amqp_handle_input(s->decoder, (amqp_bytes_t){.len = size, .bytes = data}, &frame);
+		if (rc < 0 || (rc == 0 && frame.frame_type == 0))
+			return (error_set(e, EXIT_UNREACHABLE, "the broker sent what is not AMQP: %s",
+			    amqp_error_string2(rc)));
+		data += rc;
+		size -= (size_t)rc;
+		s->mid_frame = frame.frame_type == 0;
+		if (s->mid_frame)
+			continue;
+		if (on_frame(s, &frame, e))
+			return (-1);
+		amqp_maybe_release_buffers(s->decoder);
+	}
+	return (0);
+}

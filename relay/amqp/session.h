@@ -1,0 +1,105 @@
+#ifndef AMQP_SESSION_H
+#define AMQP_SESSION_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "amqp/codec.h"
+#include "amqp/outbound.h"
+#include "amqp/rabbitmq.h"
+#include "amqp/url.h"
+#include "base/clock.h"
+#include "base/error.h"
+
+/*
+ * The AMQP 0-9-1 conversation on one connection, apart from its socket: login,
+ * one channel in confirm mode, answers, the end.  Bytes that arrive are fed
+ * in; bytes to send are appended to an outbound.
+ */
+enum session_phase {
+	SESSION_START,           /* protocol header sent, waits for connection.start */
+	SESSION_TUNE,            /* start-ok sent */
+	SESSION_OPEN,            /* tune-ok and open sent */
+	SESSION_CHANNEL,         /* channel.open sent */
+	SESSION_CONFIRM,         /* confirm.select sent */
+	SESSION_UP,              /* ready to publish */
+	SESSION_NO_CHANNEL,      /* the broker closed the channel: session_reopen */
+	SESSION_CLOSING,         /* connection.close sent */
+	SESSION_CLOSED           /* close-ok came */
+};
+
+struct session_events {
+	void (*up)(void * context);
+	void (*channel_closed)(void * context, const struct error * e);
+	/* 0, or -1 with e set: the broker answered what was never asked. */
+	int (*confirmed)(void * context, uint64_t tag, bool multiple, bool nacked, struct error * e);
+	int (*returned)(void * context, int64_t id, uint16_t code, struct error * e);
+	void (*blocked)(void * context, bool blocked, const char * reason);
+};
+
+struct session_options {
+	const char * user;
+	const char * password;           /* only read in session_input's login */
+	const char * vhost;
+	const char * connection_name;
+	bool external;
+	uint32_t heartbeat_s;            /* asked for */
+};
+
+struct session {
+	struct session_options options;
+	const struct session_events * events;
+	void * context;
+	struct outbound * out;
+	struct codec * codec;            /* told the frame_max */
+	amqp_connection_state_t decoder;
+	enum session_phase phase;
+	uint32_t heartbeat_s;            /* agreed upon, from SESSION_OPEN on */
+	bool heard;                      /* bytes have come */
+	bool mid_frame;                  /* the decoder has part of a frame */
+	uint16_t return_code;            /* of the return whose header is awaited, or 0 */
+	uint64_t return_left;            /* bytes of its body still to come */
+};
+
+/**
+ * session_begin(s, options, events, context, out, codec, e):
+ * Begin a conversation; the protocol header goes to ${out}.  All pointers are
+ * borrowed until session_end.
+ */
+int session_begin(struct session * s, const struct session_options * options,
+    const struct session_events * events, void * context, struct outbound * out,
+    struct codec * codec, struct error * e);
+
+/**
+ * session_end(s):
+ * Free what the conversation needed.  Fine on zeros and twice.
+ */
+void session_end(struct session * s);
+
+/**
+ * session_input(s, data, size, e):
+ * Bytes have arrived.  -1: the connection must be dropped, ${e} says why; send
+ * what is in the outbound first, as far as that goes.
+ */
+int session_input(struct session * s, char * data, size_t size, struct error * e);
+
+/**
+ * session_lost(s, e):
+ * The stream ended with ${e}: make it say what that means in this phase.
+ */
+void session_lost(const struct session * s, struct error * e);
+
+/**
+ * session_reopen(s):
+ * Open a channel again, in SESSION_NO_CHANNEL.  -1 when out of room.
+ */
+int session_reopen(struct session * s);
+
+/**
+ * session_close(s):
+ * Say goodbye.  -1 when out of room.
+ */
+int session_close(struct session * s);
+
+#endif /* AMQP_SESSION_H */
