@@ -128,7 +128,7 @@ struct cursor {
 	int64_t page_floor;
 	int64_t ceiling;
 	/* The fetch that is under way. */
-	struct session * session;
+	struct connection * connection;
 	clock_ns now;
 	uint32_t rows;
 	size_t bytes;
@@ -173,10 +173,10 @@ cursor_free(struct cursor * cursor)
 }
 
 void
-cursor_prepare(struct cursor * cursor, struct session * session, clock_ns now)
+cursor_prepare(struct cursor * cursor, struct connection * connection, clock_ns now)
 {
 	for (size_t i = 0; i < STATEMENTS; i++)
-		session_prepare(session, now, statements[i].name, cursor->sql[i], NULL, NULL);
+		connection_prepare(connection, now, statements[i].name, cursor->sql[i], NULL, NULL);
 }
 
 void
@@ -323,7 +323,7 @@ cursor_send_large(struct cursor * cursor)
 	snprintf(numbers[2], sizeof(numbers[2]), "%zu", cursor->bytes);
 	snprintf(numbers[3], sizeof(numbers[3]), "%" PRId64, cursor->page_floor);
 	snprintf(numbers[4], sizeof(numbers[4]), "%" PRId64, cursor->ceiling);
-	session_send_prepared(cursor->session, cursor->now, "large", 7, parameters,
+	connection_send_prepared(cursor->connection, cursor->now, "large", 7, parameters,
 	    cursor_answer_large, cursor);
 }
 
@@ -353,7 +353,7 @@ cursor_begin_large(struct cursor * cursor, const PGresult * result)
 	cursor->ceiling = PQgetisnull(result, 0, SMALL_CEILING)
 	    ? 0 : wire_int64(result, 0, SMALL_CEILING);
 	snprintf(floor_id, sizeof(floor_id), "%" PRId64, cursor->page_floor);
-	session_send_prepared(cursor->session, cursor->now, "below", 3, parameters,
+	connection_send_prepared(cursor->connection, cursor->now, "below", 3, parameters,
 	    cursor_answer_below, cursor);
 }
 
@@ -409,15 +409,15 @@ cursor_send_small(struct cursor * cursor)
 	snprintf(numbers[1], sizeof(numbers[1]), "%" PRIu32, cursor->rows);
 	snprintf(numbers[2], sizeof(numbers[2]), "%zu", cursor->bytes);
 	snprintf(numbers[3], sizeof(numbers[3]), "%" PRIu32, cursor->rows * PROBE_FACTOR + 1);
-	session_send_prepared(cursor->session, cursor->now, "small", 6, parameters,
+	connection_send_prepared(cursor->connection, cursor->now, "small", 6, parameters,
 	    cursor_answer_small, cursor);
 }
 
 void
-cursor_fetch(struct cursor * cursor, struct session * session, clock_ns now, uint32_t rows,
+cursor_fetch(struct cursor * cursor, struct connection * connection, clock_ns now, uint32_t rows,
     size_t bytes)
 {
-	cursor->session = session;
+	cursor->connection = connection;
 	cursor->now = now;
 	cursor->rows = rows;
 	cursor->bytes = bytes;

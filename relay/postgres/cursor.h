@@ -7,7 +7,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "core/message.h"
-#include "postgres/session.h"
+#include "postgres/connection.h"
 
 /*
  * The snapshot cursor: reads each committed row of outbox.message exactly
@@ -44,11 +44,11 @@ struct cursor * cursor_new(const char * schema, cursor_fetched * fetched, void *
 void cursor_free(struct cursor * cursor);
 
 /**
- * cursor_prepare(cursor, session, now):
+ * cursor_prepare(cursor, connection, now):
  * Prepare the statements on a new connection; cursor_fetch may follow at
  * once.
  */
-void cursor_prepare(struct cursor * cursor, struct session * session, clock_ns now);
+void cursor_prepare(struct cursor * cursor, struct connection * connection, clock_ns now);
 
 /**
  * cursor_load(cursor, position):
@@ -58,11 +58,11 @@ void cursor_prepare(struct cursor * cursor, struct session * session, clock_ns n
 int cursor_load(struct cursor * cursor, const struct cursor_position * position);
 
 /**
- * cursor_fetch(cursor, session, now, rows, bytes):
+ * cursor_fetch(cursor, connection, now, rows, bytes):
  * Read on: at most ${rows}, stopping after the row that passes ${bytes}.
  * fetched follows once, unless the session is lost.
  */
-void cursor_fetch(struct cursor * cursor, struct session * session, clock_ns now, uint32_t rows,
+void cursor_fetch(struct cursor * cursor, struct connection * connection, clock_ns now, uint32_t rows,
     size_t bytes);
 
 /**

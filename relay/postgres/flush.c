@@ -49,15 +49,15 @@ flush_on_flushed(void * context, PGresult ** result, const struct error * e)
 }
 
 void
-flush_begin(struct flush * flush, struct session * session, clock_ns now)
+flush_begin(struct flush * flush, struct connection * connection, clock_ns now)
 {
 	*flush = (struct flush){.asking = true, .now = now, .next = CLOCK_NEVER};
-	session_send(session, now, "SELECT pg_current_wal_insert_lsn()::text", 0, NULL,
+	connection_send(connection, now, "SELECT pg_current_wal_insert_lsn()::text", 0, NULL,
 	    flush_on_written, flush);
 }
 
 bool
-flush_turn(struct flush * flush, struct session * session, clock_ns now)
+flush_turn(struct flush * flush, struct connection * connection, clock_ns now)
 {
 	const char * parameters[] = {flush->lsn};
 
@@ -66,9 +66,9 @@ flush_turn(struct flush * flush, struct session * session, clock_ns now)
 		flush->asking = true;
 		flush->next = CLOCK_NEVER;
 		if (flush->lsn[0] == '\0')
-			flush_begin(flush, session, now);
+			flush_begin(flush, connection, now);
 		else
-			session_send(session, now,
+			connection_send(connection, now,
 			    "SELECT pg_current_wal_flush_lsn() >= $1::pg_lsn", 1, parameters,
 			    flush_on_flushed, flush);
 	}

@@ -4,7 +4,7 @@
 #include <stdbool.h>
 
 #include "base/clock.h"
-#include "postgres/session.h"
+#include "postgres/connection.h"
 
 /*
  * postgres.wait_for_flush: rows of a producer with synchronous_commit = off
@@ -18,17 +18,17 @@ struct flush * flush_new(void);
 void flush_free(struct flush * flush);
 
 /**
- * flush_begin(flush, session, now):
+ * flush_begin(flush, connection, now):
  * Rows were read: note how far the log reaches now.
  */
-void flush_begin(struct flush * flush, struct session * session, clock_ns now);
+void flush_begin(struct flush * flush, struct connection * connection, clock_ns now);
 
 /**
- * flush_turn(flush, session, now):
+ * flush_turn(flush, connection, now):
  * Whether all that was written at flush_begin is on disk; asks again when it
  * is time to.
  */
-bool flush_turn(struct flush * flush, struct session * session, clock_ns now);
+bool flush_turn(struct flush * flush, struct connection * connection, clock_ns now);
 
 clock_ns flush_deadline(const struct flush * flush);
 

@@ -4,7 +4,7 @@
 #include <libpq-fe.h>
 
 #include "base/clock.h"
-#include "postgres/session.h"
+#include "postgres/connection.h"
 
 /*
  * Who leads: the session that holds an advisory lock leads, as long as it

@@ -43,18 +43,18 @@ marks_free(struct marks * marks)
 }
 
 void
-marks_prepare(struct marks * marks, struct session * session, clock_ns now,
+marks_prepare(struct marks * marks, struct connection * connection, clock_ns now,
     const struct guard_record * record)
 {
 	marks->identity = record->identity;
 	marks->seq = record->seq;
 	marks->max_id = record->max_id;
-	session_prepare(session, now, "mark", marks->sql, NULL, NULL);
+	connection_prepare(connection, now, "mark", marks->sql, NULL, NULL);
 }
 
 void
-marks_write(struct marks * marks, struct session * session, clock_ns now,
-    const struct mark * mark, session_answer * answer, void * context)
+marks_write(struct marks * marks, struct connection * connection, clock_ns now,
+    const struct mark * mark, connection_answer * answer, void * context)
 {
 	char numbers[8][24];
 	const char * parameters[] = {numbers[0], mark->position.prev, mark->position.target,
@@ -70,5 +70,5 @@ marks_write(struct marks * marks, struct session * session, clock_ns now,
 	snprintf(numbers[5], sizeof(numbers[5]), "%" PRId64, marks->identity.system_identifier);
 	snprintf(numbers[6], sizeof(numbers[6]), "%" PRIu32, marks->identity.database_oid);
 	snprintf(numbers[7], sizeof(numbers[7]), "%" PRIu32, marks->identity.table_oid);
-	session_send_prepared(session, now, "mark", 10, parameters, answer, context);
+	connection_send_prepared(connection, now, "mark", 10, parameters, answer, context);
 }

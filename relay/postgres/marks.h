@@ -6,7 +6,7 @@
 #include "base/clock.h"
 #include "postgres/cursor.h"
 #include "postgres/guard.h"
-#include "postgres/session.h"
+#include "postgres/connection.h"
 
 /*
  * The marks in outbox.sent: each is one INSERT that says up to which position
@@ -20,14 +20,14 @@ struct marks * marks_new(const char * schema);
 void marks_free(struct marks * marks);
 
 /**
- * marks_prepare(marks, session, now, record):
+ * marks_prepare(marks, connection, now, record):
  * On a new connection, after ${record} was read.
  */
-void marks_prepare(struct marks * marks, struct session * session, clock_ns now,
+void marks_prepare(struct marks * marks, struct connection * connection, clock_ns now,
     const struct guard_record * record);
 
 /**
- * marks_write(marks, session, now, position, messages, max_id, answer, context):
+ * marks_write(marks, connection, now, position, messages, max_id, answer, context):
  * ${answer} is called when the mark is committed, or with the error.
  */
 struct mark {
@@ -35,7 +35,7 @@ struct mark {
 	uint64_t messages;
 	int64_t max_id;
 };
-void marks_write(struct marks * marks, struct session * session, clock_ns now,
-    const struct mark * mark, session_answer * answer, void * context);
+void marks_write(struct marks * marks, struct connection * connection, clock_ns now,
+    const struct mark * mark, connection_answer * answer, void * context);
 
 #endif /* POSTGRES_MARKS_H */

@@ -56,7 +56,7 @@ struct rotation {
 	char * look;
 	char * empty;
 	char * trim;
-	struct session * session;
+	struct connection * connection;
 	clock_ns next;
 	clock_ns now;
 	int64_t warned;
@@ -91,9 +91,9 @@ rotation_free(struct rotation * rotation)
 }
 
 void
-rotation_start(struct rotation * rotation, struct session * session, clock_ns now)
+rotation_start(struct rotation * rotation, struct connection * connection, clock_ns now)
 {
-	rotation->session = session;
+	rotation->connection = connection;
 	rotation->next = now + ROTATION_INTERVAL;
 }
 
@@ -137,22 +137,22 @@ rotation_on_look(void * context, PGresult ** result, const struct error * e)
 	slot = wire_int32(*result, 0, 0);
 	if (wire_bool(*result, 0, 1)) {
 		snprintf(sql, sizeof(sql), rotation->empty, slot, slot, slot, slot, slot, slot);
-		session_send(rotation->session, rotation->now, sql, 0, NULL, rotation_on_emptied,
+		connection_send(rotation->connection, rotation->now, sql, 0, NULL, rotation_on_emptied,
 		    rotation);
 	}
-	session_send(rotation->session, rotation->now, rotation->trim, 0, NULL,
+	connection_send(rotation->connection, rotation->now, rotation->trim, 0, NULL,
 	    rotation_on_trimmed, rotation);
 }
 
 void
-rotation_turn(struct rotation * rotation, struct session * session, clock_ns now)
+rotation_turn(struct rotation * rotation, struct connection * connection, clock_ns now)
 {
 	if (now < rotation->next)
 		return;
-	rotation->session = session;
+	rotation->connection = connection;
 	rotation->now = now;
 	rotation->next = now + ROTATION_INTERVAL;
-	session_send(session, now, rotation->look, 0, NULL, rotation_on_look, rotation);
+	connection_send(connection, now, rotation->look, 0, NULL, rotation_on_look, rotation);
 }
 
 clock_ns

@@ -2,12 +2,12 @@
 #define POSTGRES_ROTATION_H
 
 #include "base/clock.h"
-#include "postgres/session.h"
+#include "postgres/connection.h"
 
 /*
  * Gives the room of sent messages back: empties the slot that is written next
  * by TRUNCATE, once nothing in it is unsent or too young, and trims the marks
- * that cover no kept message any more.  Done by the leader, on its session, a
+ * that cover no kept message any more.  Done by the leader, on its connection, a
  * request at a time, with a look every ROTATION_INTERVAL.
  */
 struct rotation;
@@ -18,16 +18,16 @@ struct rotation * rotation_new(const char * schema);
 void rotation_free(struct rotation * rotation);
 
 /**
- * rotation_start(rotation, session, now):
+ * rotation_start(rotation, connection, now):
  * On a new connection that leads.
  */
-void rotation_start(struct rotation * rotation, struct session * session, clock_ns now);
+void rotation_start(struct rotation * rotation, struct connection * connection, clock_ns now);
 
 /**
- * rotation_turn(rotation, session, now):
+ * rotation_turn(rotation, connection, now):
  * Look if it is time to.
  */
-void rotation_turn(struct rotation * rotation, struct session * session, clock_ns now);
+void rotation_turn(struct rotation * rotation, struct connection * connection, clock_ns now);
 
 clock_ns rotation_deadline(const struct rotation * rotation);
 

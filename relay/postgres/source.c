@@ -29,7 +29,7 @@
 #include "postgres/lead.h"
 #include "postgres/marks.h"
 #include "postgres/rotation.h"
-#include "postgres/session.h"
+#include "postgres/connection.h"
 #include "postgres/sql.h"
 #include "postgres/wake.h"
 #include "postgres/wire.h"
@@ -44,8 +44,8 @@ struct source {
 	struct source_events events;
 	void * context;
 	char application_name[64];
-	struct session_options session_options;
-	struct session * session;
+	struct connection_options connection_options;
+	struct connection * connection;
 	struct cursor * cursor;
 	struct marks * marks;
 	struct wake * wake;
@@ -82,7 +82,7 @@ struct source {
  * (cursor.c); a mark must be on disk when it counts (local), but no replica
  * must be waited for; nothing may hang.
  */
-static const char * const session_settings[] = {"enable_seqscan", "off", "enable_bitmapscan",
+static const char * const connection_settings[] = {"enable_seqscan", "off", "enable_bitmapscan",
     "off", "enable_hashjoin", "off", "enable_mergejoin", "off", "jit", "off", "work_mem", "16MB",
     "plan_cache_mode", "force_generic_plan", "synchronous_commit", "local",
     "default_transaction_isolation", "read committed", "statement_timeout", "60s",
@@ -95,7 +95,7 @@ static void source_on_fetched(void * context, struct batch * batch, uint64_t int
 static void source_on_connected(void * context);
 static void source_on_failed(void * context, const struct error * e);
 
-static const struct session_events main_events = {
+static const struct connection_events main_events = {
     .connected = source_on_connected, .failed = source_on_failed};
 
 struct source *
@@ -103,7 +103,7 @@ source_new(const struct source_options * options, const struct source_events * e
     void * context, struct error * e)
 {
 	struct source * source;
-	struct session_options listener;
+	struct connection_options listener;
 	char host[32] = "";
 
 	if ((source = calloc(1, sizeof(*source))) == NULL) {
@@ -117,28 +117,28 @@ source_new(const struct source_options * options, const struct source_events * e
 	source->events = *events;
 	source->context = context;
 	source->random = options->seed | 1;
-	source->session_options = (struct session_options){.dsn = options->dsn,
+	source->connection_options = (struct connection_options){.dsn = options->dsn,
 	    .password_file = options->password_file,
 	    .application_name = source->application_name,
-	    .settings = session_settings,
+	    .settings = connection_settings,
 	    .connect_timeout = CLOCK_S(10)};
-	listener = source->session_options;
+	listener = source->connection_options;
 	listener.settings = listener_settings;
 	backoff_init(&source->backoff, CLOCK_MS(200), 2, CLOCK_S(10), options->seed);
-	source->session = session_new(&source->session_options, &main_events, source);
+	source->connection = connection_new(&source->connection_options, &main_events, source);
 	source->cursor = cursor_new(options->schema, source_on_fetched, source);
 	source->marks = marks_new(options->schema);
 	source->rotation = rotation_new(options->schema);
 	source->wake = wake_new(&(struct wake_options){.schema = options->schema,
 	    .listen = options->listen, .poll_interval = options->poll_interval,
-	    .session = &listener});
+	    .connection = &listener});
 	source->guard_schema = sql_in_schema(guard_schema_sql, options->schema);
 	source->guard_record = sql_in_schema(guard_record_sql, options->schema);
 	source->lead_try = sql_in_schema(lead_try_sql, options->schema);
 	source->lead_end_stuck = sql_in_schema(lead_end_stuck_sql, options->schema);
 	if (options->wait_for_flush)
 		source->flush = flush_new();
-	if (source->session == NULL || source->cursor == NULL || source->marks == NULL ||
+	if (source->connection == NULL || source->cursor == NULL || source->marks == NULL ||
 	    source->rotation == NULL || source->wake == NULL || source->guard_schema == NULL ||
 	    source->guard_record == NULL || source->lead_try == NULL ||
 	    source->lead_end_stuck == NULL || (options->wait_for_flush && source->flush == NULL)) {
@@ -164,7 +164,7 @@ source_free(struct source * source)
 	rotation_free(source->rotation);
 	marks_free(source->marks);
 	cursor_free(source->cursor);
-	session_free(source->session);
+	connection_free(source->connection);
 	free(source);
 }
 
@@ -183,7 +183,7 @@ source_go_down(struct source * source, const struct error * e, bool fatal)
 	source->told_standby = false;
 	batch_unref(source->held_batch);
 	source->held_batch = NULL;
-	session_close(source->session);
+	connection_close(source->connection);
 	wake_stop(source->wake);
 	retry_in = fatal ? CLOCK_NEVER : backoff_next(&source->backoff);
 	source->retry_at = fatal ? CLOCK_NEVER : source->now + retry_in;
@@ -245,17 +245,17 @@ source_on_record(void * context, PGresult ** result, const struct error * e)
 		source_fail(source, &why);
 		return;
 	}
-	cursor_prepare(source->cursor, source->session, source->now);
-	marks_prepare(source->marks, source->session, source->now, &record);
-	rotation_start(source->rotation, source->session, source->now);
-	wake_start(source->wake, source->session, source->now, source->has_trigger);
+	cursor_prepare(source->cursor, source->connection, source->now);
+	marks_prepare(source->marks, source->connection, source->now, &record);
+	rotation_start(source->rotation, source->connection, source->now);
+	wake_start(source->wake, source->connection, source->now, source->has_trigger);
 	backoff_reset(&source->backoff);
 	source->state = LEADING;
 	if (source->options.listen && !source->has_trigger)
 		log_warn("wake_trigger_missing",
 		    LOG_STR("remedy",
 			"apply the migration \"wake\", or set wake.mode: poll; polling meanwhile"));
-	log_info("leading", LOG_STR("database", session_database(source->session)),
+	log_info("leading", LOG_STR("database", connection_database(source->connection)),
 	    LOG_STR("schema", source->options.schema), LOG_INT("mark", record.seq));
 	source->events.up(source->context);
 }
@@ -298,12 +298,12 @@ source_on_try(void * context, PGresult ** result, const struct error * e)
 		return;
 	}
 	if (wire_bool(*result, 0, 0)) {
-		session_send(source->session, source->now, source->guard_record, 0, NULL,
+		connection_send(source->connection, source->now, source->guard_record, 0, NULL,
 		    source_on_record, source);
 		return;
 	}
 	source->try_at = source->now + source_jitter(source, LEAD_RETRY);
-	session_send(source->session, source->now, source->lead_end_stuck, 0, NULL,
+	connection_send(source->connection, source->now, source->lead_end_stuck, 0, NULL,
 	    source_on_end_stuck, source);
 	if (!source->told_standby) {
 		source->told_standby = true;
@@ -315,7 +315,7 @@ static void
 source_try_lead(struct source * source)
 {
 	source->try_at = CLOCK_NEVER;
-	session_send(source->session, source->now, source->lead_try, 0, NULL, source_on_try,
+	connection_send(source->connection, source->now, source->lead_try, 0, NULL, source_on_try,
 	    source);
 }
 
@@ -350,7 +350,7 @@ source_on_server(void * context, PGresult ** result, const struct error * e)
 		source_fail(source, &why);
 		return;
 	}
-	session_send(source->session, source->now, source->guard_schema, 0, NULL,
+	connection_send(source->connection, source->now, source->guard_schema, 0, NULL,
 	    source_on_schema, source);
 }
 
@@ -363,7 +363,7 @@ source_on_connected(void * context)
 	source->was_connected = true;
 	source->state = CONTENDING;
 	source->try_at = CLOCK_NEVER;
-	session_send(source->session, source->now, guard_server_sql, 1, parameters,
+	connection_send(source->connection, source->now, guard_server_sql, 1, parameters,
 	    source_on_server, source);
 }
 
@@ -403,7 +403,7 @@ source_on_fetched(void * context, struct batch * batch, uint64_t interval, bool 
 	source->held_interval = interval;
 	source->held_exhausted = exhausted;
 	source->fetch = FETCH_FLUSHING;
-	flush_begin(source->flush, source->session, source->now);
+	flush_begin(source->flush, source->connection, source->now);
 }
 
 static void
@@ -411,7 +411,7 @@ source_turn_flush(struct source * source)
 {
 	struct batch * batch;
 
-	if (source->fetch != FETCH_FLUSHING || !flush_turn(source->flush, source->session,
+	if (source->fetch != FETCH_FLUSHING || !flush_turn(source->flush, source->connection,
 	    source->now))
 		return;
 	batch = source->held_batch;
@@ -424,7 +424,7 @@ static void
 source_read(struct source * source)
 {
 	source->fetch = FETCH_READING;
-	cursor_fetch(source->cursor, source->session, source->now, source->fetch_rows,
+	cursor_fetch(source->cursor, source->connection, source->now, source->fetch_rows,
 	    source->fetch_bytes);
 }
 
@@ -476,7 +476,7 @@ source_record(struct source * source, clock_ns now, const struct source_mark * m
 	cursor_position(source->cursor, mark->interval, mark->last_id, mark->exhausted,
 	    &m.position);
 	source->recording = mark->interval;
-	marks_write(source->marks, source->session, now, &m, source_on_marked, source);
+	marks_write(source->marks, source->connection, now, &m, source_on_marked, source);
 }
 
 /* ---- the turn ---- */
@@ -487,10 +487,10 @@ source_turn_leading(struct source * source)
 	if (source->fetch == FETCH_WAITING && wake_advise(source->wake, source->now) == WAKE_READ)
 		source_read(source);
 	source_turn_flush(source);
-	rotation_turn(source->rotation, source->session, source->now);
-	if (session_pending(source->session) == 0 &&
-	    source->now - session_last_sent(source->session) >= LEAD_HEARTBEAT)
-		session_send(source->session, source->now, "SELECT 1", 0, NULL, NULL, NULL);
+	rotation_turn(source->rotation, source->connection, source->now);
+	if (connection_pending(source->connection) == 0 &&
+	    source->now - connection_last_sent(source->connection) >= LEAD_HEARTBEAT)
+		connection_send(source->connection, source->now, "SELECT 1", 0, NULL, NULL, NULL);
 	wake_turn(source->wake, source->now);
 }
 
@@ -500,31 +500,31 @@ source_turn(struct source * source, clock_ns now)
 	source->now = now;
 	if (source->state == DOWN && now >= source->retry_at) {
 		source->state = CONNECTING;
-		session_connect(source->session, now);
+		connection_connect(source->connection, now);
 	}
 	if (source->state != DOWN)
-		session_turn(source->session, now);
+		connection_turn(source->connection, now);
 	if (source->state == CONTENDING && !source->failed && now >= source->try_at)
 		source_try_lead(source);
 	if (source->state == LEADING && !source->failed)
 		source_turn_leading(source);
 	if (source->failed && source->state != DOWN)
 		source_go_down(source, &source->failure, source_is_fatal(source, &source->failure));
-	session_flush(source->session);
+	connection_flush(source->connection);
 }
 
 size_t
 source_poll(struct source * source, struct pollfd * fds)
 {
-	struct session * sessions[] = {source->session, wake_session(source->wake)};
+	struct connection * connections[] = {source->connection, wake_listener(source->wake)};
 	size_t count = 0;
 
 	for (size_t i = 0; i < SOURCE_FDS; i++) {
-		if (sessions[i] == NULL || session_fd(sessions[i]) < 0)
+		if (connections[i] == NULL || connection_fd(connections[i]) < 0)
 			continue;
-		session_flush(sessions[i]);
-		fds[count++] = (struct pollfd){.fd = session_fd(sessions[i]),
-		    .events = session_poll_events(sessions[i])};
+		connection_flush(connections[i]);
+		fds[count++] = (struct pollfd){.fd = connection_fd(connections[i]),
+		    .events = connection_poll_events(connections[i])};
 	}
 	return (count);
 }
@@ -533,23 +533,23 @@ clock_ns
 source_deadline(const struct source * source)
 {
 	clock_ns deadline;
-	struct session * listener = wake_session(source->wake);
+	struct connection * listener = wake_listener(source->wake);
 
 	if (source->state == DOWN)
 		return (source->retry_at);
-	deadline = session_deadline(source->session);
+	deadline = connection_deadline(source->connection);
 	if (source->state == CONTENDING)
 		deadline = clock_min(deadline, source->try_at);
 	if (source->state != LEADING)
 		return (deadline);
 	if (listener != NULL)
-		deadline = clock_min(deadline, session_deadline(listener));
+		deadline = clock_min(deadline, connection_deadline(listener));
 	if (source->fetch == FETCH_WAITING)
 		deadline = clock_min(deadline, wake_deadline(source->wake));
 	if (source->fetch == FETCH_FLUSHING)
 		deadline = clock_min(deadline, flush_deadline(source->flush));
 	deadline = clock_min(deadline, rotation_deadline(source->rotation));
-	return (clock_min(deadline, session_last_sent(source->session) + LEAD_HEARTBEAT));
+	return (clock_min(deadline, connection_last_sent(source->connection) + LEAD_HEARTBEAT));
 }
 
 clock_ns
@@ -557,7 +557,7 @@ source_lease(const struct source * source)
 {
 	if (source->state != LEADING || source->failed)
 		return (0);
-	return (session_proof(source->session) + LEAD_LEASE);
+	return (connection_proof(source->connection) + LEAD_LEASE);
 }
 
 void
@@ -567,5 +567,5 @@ source_close(struct source * source, clock_ns now)
 	source->state = DOWN;
 	source->retry_at = CLOCK_NEVER;
 	wake_stop(source->wake);
-	session_close(source->session);
+	connection_close(source->connection);
 }

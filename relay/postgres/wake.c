@@ -44,13 +44,13 @@ struct wake {
 	char * gate;
 	char * release;
 	char * listen;
-	struct session * main;           /* NULL: not leading */
-	struct session * listener;
+	struct connection * main;           /* NULL: not leading */
+	struct connection * listener;
 	bool listening;                  /* LISTEN is committed */
 	bool gated;                      /* writers notify, and we may sleep */
 	enum state state;
 	bool got_gate;
-	int32_t keys[GATE_KEYS];         /* held on the main session */
+	int32_t keys[GATE_KEYS];         /* held on the main connection */
 	size_t held;
 	bool notified;
 	clock_ns pause;
@@ -78,7 +78,7 @@ wake_on_connected(void * context)
 {
 	struct wake * wake = context;
 
-	session_send(wake->listener, clock_now(), wake->listen, 0, NULL, wake_on_listening, wake);
+	connection_send(wake->listener, clock_now(), wake->listen, 0, NULL, wake_on_listening, wake);
 }
 
 static void
@@ -105,7 +105,7 @@ wake_on_notified(void * context, const char * channel)
 	wake->notified = true;
 }
 
-static const struct session_events listener_events = {
+static const struct connection_events listener_events = {
     .connected = wake_on_connected, .failed = wake_on_failed, .notified = wake_on_notified};
 
 struct wake *
@@ -120,7 +120,7 @@ wake_new(const struct wake_options * options)
 	wake->release = sql_in_schema(release_sql, options->schema);
 	if (asprintf(&wake->listen, "LISTEN %s_wake", options->schema) < 0)
 		wake->listen = NULL;
-	wake->listener = session_new(options->session, &listener_events, wake);
+	wake->listener = connection_new(options->connection, &listener_events, wake);
 	if (wake->gate == NULL || wake->release == NULL || wake->listen == NULL ||
 	    wake->listener == NULL) {
 		wake_free(wake);
@@ -134,7 +134,7 @@ wake_free(struct wake * wake)
 {
 	if (wake == NULL)
 		return;
-	session_free(wake->listener);
+	connection_free(wake->listener);
 	free(wake->gate);
 	free(wake->release);
 	free(wake->listen);
@@ -142,7 +142,7 @@ wake_free(struct wake * wake)
 }
 
 void
-wake_start(struct wake * wake, struct session * main, clock_ns now, bool has_trigger)
+wake_start(struct wake * wake, struct connection * main, clock_ns now, bool has_trigger)
 {
 	wake->main = main;
 	wake->gated = wake->options.listen && has_trigger;
@@ -152,10 +152,10 @@ wake_start(struct wake * wake, struct session * main, clock_ns now, bool has_tri
 	wake->pause = POLL_FIRST;
 	wake->next_read = now;
 	wake->last_rows = now;
-	session_prepare(main, now, "gate", wake->gate, NULL, NULL);
-	session_prepare(main, now, "gate_release", wake->release, NULL, NULL);
+	connection_prepare(main, now, "gate", wake->gate, NULL, NULL);
+	connection_prepare(main, now, "gate_release", wake->release, NULL, NULL);
 	if (wake->gated)
-		session_connect(wake->listener, now);
+		connection_connect(wake->listener, now);
 }
 
 void
@@ -164,7 +164,7 @@ wake_stop(struct wake * wake)
 	wake->main = NULL;
 	wake->listening = false;
 	wake->held = 0;
-	session_close(wake->listener);
+	connection_close(wake->listener);
 }
 
 static void
@@ -181,7 +181,7 @@ wake_release_gate(struct wake * wake, clock_ns now)
 		    i == 0 ? "" : ",", wake->keys[i]);
 	strcat(keys, "}");
 	wake->held = 0;
-	session_send_prepared(wake->main, now, "gate_release", 1, parameters, NULL, NULL);
+	connection_send_prepared(wake->main, now, "gate_release", 1, parameters, NULL, NULL);
 }
 
 static void
@@ -218,7 +218,7 @@ wake_advise(struct wake * wake, clock_ns now)
 	/* A sleep that ran out quietly goes on; one that was disturbed does not. */
 	if (asleep ? !wake->notified && wake->listening : wake_may_sleep(wake, now)) {
 		wake->state = TRYING;
-		session_send_prepared(wake->main, now, "gate", 0, NULL, wake_on_gate, wake);
+		connection_send_prepared(wake->main, now, "gate", 0, NULL, wake_on_gate, wake);
 	}
 	wake->notified = false;
 	return (WAKE_READ);
@@ -257,8 +257,8 @@ wake_deadline(const struct wake * wake)
 	return (wake->next_read);
 }
 
-struct session *
-wake_session(struct wake * wake)
+struct connection *
+wake_listener(struct wake * wake)
 {
 	return (wake->main != NULL && wake->gated ? wake->listener : NULL);
 }
@@ -268,10 +268,10 @@ wake_turn(struct wake * wake, clock_ns now)
 {
 	if (wake->main == NULL || !wake->gated)
 		return;
-	session_turn(wake->listener, now);
-	if (!session_is_open(wake->listener) && session_fd(wake->listener) < 0 &&
+	connection_turn(wake->listener, now);
+	if (!connection_is_open(wake->listener) && connection_fd(wake->listener) < 0 &&
 	    now >= wake->listen_retry) {
 		wake->listen_retry = now + CLOCK_S(1);
-		session_connect(wake->listener, now);
+		connection_connect(wake->listener, now);
 	}
 }

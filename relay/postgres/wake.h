@@ -4,7 +4,7 @@
 #include <stdbool.h>
 
 #include "base/clock.h"
-#include "postgres/session.h"
+#include "postgres/connection.h"
 
 /*
  * When to read again after nothing was left: falling asleep and waking.
@@ -37,7 +37,7 @@ struct wake_options {
 	const char * schema;
 	bool listen;                     /* false: poll only */
 	clock_ns poll_interval;
-	const struct session_options * session;  /* of the LISTEN connection */
+	const struct connection_options * connection;  /* of the LISTEN connection */
 };
 
 struct wake * wake_new(const struct wake_options * options);
@@ -48,7 +48,7 @@ void wake_free(struct wake * wake);
  * This relay leads: from now on ${main} takes the gate; connect to LISTEN, if
  * writers notify at all.
  */
-void wake_start(struct wake * wake, struct session * main, clock_ns now, bool has_trigger);
+void wake_start(struct wake * wake, struct connection * main, clock_ns now, bool has_trigger);
 
 /**
  * wake_stop(wake):
@@ -59,7 +59,7 @@ void wake_stop(struct wake * wake);
 /**
  * wake_advise(wake, now):
  * While somebody waits for rows: whether to read now.  Before WAKE_READ the
- * gate has been taken or released by requests on the main session, so the
+ * gate has been taken or released by requests on the main connection, so the
  * read must be sent on it next.
  */
 enum wake_advice wake_advise(struct wake * wake, clock_ns now);
@@ -73,10 +73,10 @@ void wake_read_found(struct wake * wake, clock_ns now, bool rows);
 clock_ns wake_deadline(const struct wake * wake);
 
 /**
- * wake_session(wake):
+ * wake_listener(wake):
  * The LISTEN connection, to be polled and turned; NULL if there is none.
  */
-struct session * wake_session(struct wake * wake);
+struct connection * wake_listener(struct wake * wake);
 void wake_turn(struct wake * wake, clock_ns now);
 
 #endif /* POSTGRES_WAKE_H */
