@@ -40,8 +40,7 @@ session_begin(struct session * s, const struct session_options * options,
 	*s = (struct session){.options = *options, .events = events, .context = context,
 	    .out = out, .codec = codec, .phase = SESSION_START};
 	codec->frame_max = FRAME_MAX_LEAST;
-	if ((s->decoder = amqp_new_connection()) == NULL ||
-	    amqp_tune_connection(s->decoder, 0, FRAME_MAX_WANTED, 0) != AMQP_STATUS_OK)
+	if ((s->decoder = amqp_new_connection()) == NULL)
 		return (error_set(e, EXIT_BUG, "out of memory"));
 	if (codec_protocol_header(out))
 		return (no_room(e));
@@ -161,6 +160,9 @@ on_tune(struct session * s, const amqp_connection_tune_t * tune, struct error * 
 	if (heartbeat_s != 0 && tune->heartbeat != 0 && tune->heartbeat < heartbeat_s)
 		heartbeat_s = tune->heartbeat;
 	ok.heartbeat = (uint16_t)(heartbeat_s > UINT16_MAX ? UINT16_MAX : heartbeat_s);
+	/* Not earlier: it aborts the process before a first frame was read. */
+	if (amqp_tune_connection(s->decoder, 0, (int)ok.frame_max, 0) != AMQP_STATUS_OK)
+		return (error_set(e, EXIT_BUG, "out of memory"));
 	if (codec_method(s->out, 0, AMQP_CONNECTION_TUNE_OK_METHOD, &ok) ||
 	    codec_method(s->out, 0, AMQP_CONNECTION_OPEN_METHOD, &open))
 		return (no_room(e));
