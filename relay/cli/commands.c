@@ -1,8 +1,10 @@
 #include "cli/cli.h"
 
 #include "cli/check.h"
+#include "cli/message.h"
 #include "cli/migrate.h"
 #include "cli/run.h"
+#include "cli/status.h"
 
 /*
  * All commands, in the order in which the help lists them.  The daemon's
@@ -35,5 +37,7 @@ const struct cli_command * const cli_commands[] = {
 	&cli_run,
 	&cli_check,
 	&cli_migrate,
+	&cli_status,
+	&cli_message,
 	NULL,
 };

@@ -21,7 +21,7 @@ struct request {
 	bool to_given;
 	unsigned int to;
 	enum migrate_format format;
-	const char * directory;          /* NULL: stdout */
+	const char * directory; /* NULL: stdout */
 };
 
 static int
@@ -61,15 +61,18 @@ down(struct migrate * migrate, const struct request * request, struct error * e)
 	case 0:
 		break;
 	case 1:
-		error_set(e, EXIT_CONFIGURATION, "migration %u of schema %s is newer than this program",
-		    newest, request->options.schema);
-		return (error_remedy(e, "take it back with the version of outbox-relay that has it"));
+		error_set(e, EXIT_CONFIGURATION,
+		    "migration %u of schema %s is newer than this program", newest,
+		    request->options.schema);
+		return (error_remedy(e,
+		    "take it back with the version of outbox-relay that has it"));
 	default:
 		return (-1);
 	}
 	while (count < FILES_MAX && (file = migrate_next(request->options.line, file)) != NULL)
 		files[count++] = file;
-	while (count-- > 0 && (request->to_given ? files[count]->version > request->to : done == 0)) {
+	while (count-- > 0 &&
+	    (request->to_given ? files[count]->version > request->to : done == 0)) {
 		if (migrate_look(migrate, files[count], &state, e))
 			return (-1);
 		if (!state.applied)
@@ -122,29 +125,39 @@ read_request(struct request * request, const struct cli_arguments * arguments,
 	request->options.dsn = config->postgres.dsn;
 	request->options.password_file = config->postgres.password_file;
 	request->options.line = line == NULL ? "outbox" : line;
-	if (strcmp(request->options.line, "outbox") != 0 && strcmp(request->options.line, "inbox") != 0)
-		return (cli_usage(arguments->command, "--line is outbox or inbox, not \"%s\"", line));
+	if (strcmp(request->options.line, "outbox") != 0 &&
+	    strcmp(request->options.line, "inbox") != 0)
+		return (cli_usage(arguments->command, "--line is outbox or inbox, not \"%s\"",
+		    line));
 	if (migrate_next(request->options.line, NULL) == NULL)
 		return (cli_usage(arguments->command, "this program has no migrations of line %s",
 		    request->options.line));
 	if (schema == NULL)
-		schema = strcmp(request->options.line, "inbox") == 0 ? "inbox" : config->postgres.schema;
+		schema = strcmp(request->options.line, "inbox") == 0 ?
+		    "inbox" :
+		    config->postgres.schema;
 	if (!migrate_schema_valid(schema))
-		return (cli_usage(arguments->command, "--schema takes small letters, digits and _, "
-		    "at most 40, not \"%s\"", schema));
+		return (cli_usage(arguments->command,
+		    "--schema takes small letters, digits and _, "
+		    "at most 40, not \"%s\"",
+		    schema));
 	request->options.schema = schema;
 	if (to != NULL) {
 		errno = 0;
 		number = strtoul(to, &end, 10);
 		if (errno != 0 || *end != '\0' || to[0] < '0' || to[0] > '9' || number >= UINT_MAX)
-			return (cli_usage(arguments->command, "--to takes the number of a migration, "
-			    "not \"%s\"", to));
+			return (cli_usage(arguments->command,
+			    "--to takes the number of a migration, "
+			    "not \"%s\"",
+			    to));
 		request->to_given = true;
 		request->to = (unsigned int)number;
 	}
 	if (!migrate_format_from(cli_value(arguments, "format"), &request->format))
-		return (cli_usage(arguments->command, "--format is plain, flyway, dbmate or goose, "
-		    "not \"%s\"", cli_value(arguments, "format")));
+		return (cli_usage(arguments->command,
+		    "--format is plain, flyway, dbmate or goose, "
+		    "not \"%s\"",
+		    cli_value(arguments, "format")));
 	return (EXIT_WELL);
 }
 
@@ -164,8 +177,10 @@ run(const struct cli_arguments * arguments, const struct config * config)
 		return (usage);
 	if (strcmp(arguments->words[0], "print") == 0) {
 		if (request.directory == NULL && request.format != MIGRATE_PLAIN)
-			return (cli_usage(arguments->command, "--format %s makes several files: "
-			    "add --output DIR", cli_value(arguments, "format")));
+			return (cli_usage(arguments->command,
+			    "--format %s makes several files: "
+			    "add --output DIR",
+			    cli_value(arguments, "format")));
 		failed = migrate_print(request.options.line, request.options.schema, request.to,
 		    request.format, request.directory, &e);
 		return (failed ? cli_fail(&e) : EXIT_WELL);
@@ -184,26 +199,26 @@ run(const struct cli_arguments * arguments, const struct config * config)
 }
 
 static const struct cli_option options[] = {
-	{"line", "LINE", "outbox (default) or inbox"},
-	{"schema", "NAME", "the schema's name (default: postgres.schema; inbox for that line)"},
-	{"to", "N", "up and print: no further than migration N; down: back to N, 0 for none"},
-	{"format", "FORMAT", "print: plain (default), flyway, dbmate or goose"},
-	{"output", "DIR", "print: write files into DIR"},
-	{NULL, NULL, NULL},
+    {"line", "LINE", "outbox (default) or inbox"},
+    {"schema", "NAME", "the schema's name (default: postgres.schema; inbox for that line)"},
+    {"to", "N", "up and print: no further than migration N; down: back to N, 0 for none"},
+    {"format", "FORMAT", "print: plain (default), flyway, dbmate or goose"},
+    {"output", "DIR", "print: write files into DIR"},
+    {NULL, NULL, NULL},
 };
 
 const struct cli_command cli_migrate = {
-	.name = "migrate",
-	.words = "up|down|status|print",
-	.words_min = 1,
-	.words_max = 1,
-	.summary = "apply, take back, list or print the migrations of the database",
-	.description =
-	    "Connects as postgres.dsn says; the role needs to own the schema, or be allowed to create\n"
-	    "it: set OUTBOX_RELAY_POSTGRES_DSN for this command. down takes back the newest one unless\n"
-	    "--to is given, and refuses while messages wait (PGOPTIONS=\"-c outbox_relay.force_down=on\"\n"
-	    "throws them away). print needs no database.",
-	.example = "outbox-relay migrate print --format flyway --output db/migrations",
-	.options = options,
-	.run = run,
+    .name = "migrate",
+    .words = "up|down|status|print",
+    .words_min = 1,
+    .words_max = 1,
+    .summary = "apply, take back, list or print the migrations of the database",
+    .description =
+	"Connects as postgres.dsn says; the role needs to own the schema, or be allowed to create\n"
+	"it: set OUTBOX_RELAY_POSTGRES_DSN for this command. down takes back the newest one unless\n"
+	"--to is given, and refuses while messages wait (PGOPTIONS=\"-c outbox_relay.force_down=on\"\n"
+	"throws them away). print needs no database.",
+    .example = "outbox-relay migrate print --format flyway --output db/migrations",
+    .options = options,
+    .run = run,
 };

@@ -19,19 +19,19 @@
 static const struct form {
 	const char * name;
 	const char * up_name;
-	const char * down_name;          /* NULL: in the same file */
+	const char * down_name; /* NULL: in the same file */
 	const char * up_begin;
 	const char * up_end;
 	const char * down_begin;
 	const char * down_end;
 } forms[] = {
-	[MIGRATE_PLAIN] = {"plain", "%04u_%s.up.sql", "%04u_%s.down.sql", "", "", "", ""},
-	[MIGRATE_FLYWAY] = {"flyway", "V%u__%s.sql", "U%u__%s.sql", "", "", "", ""},
-	[MIGRATE_DBMATE] = {"dbmate", "%04u_%s.sql", NULL, "-- migrate:up\n", "",
-	    "\n-- migrate:down\n", ""},
-	[MIGRATE_GOOSE] = {"goose", "%04u_%s.sql", NULL,
-	    "-- +goose Up\n-- +goose StatementBegin\n", "-- +goose StatementEnd\n",
-	    "\n-- +goose Down\n-- +goose StatementBegin\n", "-- +goose StatementEnd\n"},
+    [MIGRATE_PLAIN] = {"plain", "%04u_%s.up.sql", "%04u_%s.down.sql", "", "", "", ""},
+    [MIGRATE_FLYWAY] = {"flyway", "V%u__%s.sql", "U%u__%s.sql", "", "", "", ""},
+    [MIGRATE_DBMATE] = {"dbmate", "%04u_%s.sql", NULL, "-- migrate:up\n", "", "\n-- migrate:down\n",
+	""},
+    [MIGRATE_GOOSE] = {"goose", "%04u_%s.sql", NULL, "-- +goose Up\n-- +goose StatementBegin\n",
+	"-- +goose StatementEnd\n", "\n-- +goose Down\n-- +goose StatementBegin\n",
+	"-- +goose StatementEnd\n"},
 };
 
 bool
@@ -84,7 +84,8 @@ write_file(const char * directory, const struct form * form, const struct migrat
 		}
 		error_set(e, errno == EACCES ? EXIT_PERMISSION : EXIT_USAGE, "%s: %s", path,
 		    strerror(errno));
-		return (error_remedy(e, "--output names a directory that exists and can be written"));
+		return (error_remedy(e,
+		    "--output names a directory that exists and can be written"));
 	}
 	if ((out = fdopen(fd, "w")) == NULL) {
 		close(fd);

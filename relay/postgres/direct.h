@@ -11,10 +11,10 @@
  * A connection for one-shot commands: it blocks.
  */
 struct direct_options {
-	const char * dsn;                /* conninfo or URI */
-	const char * password_file;      /* NULL: none */
-	const char * purpose;            /* for application_name */
-	bool writable;                   /* the primary is needed */
+	const char * dsn;           /* conninfo or URI */
+	const char * password_file; /* NULL: none */
+	const char * purpose;       /* for application_name */
+	bool writable;              /* the primary is needed */
 };
 
 /**
@@ -28,8 +28,8 @@ PGconn * direct_open(const struct direct_options * options, struct error * e);
  * Run one statement with text parameters (NULL is SQL NULL), answer in text
  * form.  NULL with ${e} when it failed.  PQclear it.
  */
-PGresult * direct_query(PGconn * conn, const char * sql, int count,
-    const char * const * parameters, struct error * e);
+PGresult * direct_query(PGconn * conn, const char * sql, int count, const char * const * parameters,
+    struct error * e);
 
 /**
  * direct_run(conn, sql, e):

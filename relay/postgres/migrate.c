@@ -82,8 +82,8 @@ migrate_text(const struct migration_file * file, bool up, const char * schema)
 
 /* One value; "" for SQL NULL.  0, or -1 with ${e}. */
 static int
-migrate_ask(struct migrate * migrate, const char * sql, int count,
-    const char * const * parameters, char * value, size_t size, struct error * e)
+migrate_ask(struct migrate * migrate, const char * sql, int count, const char * const * parameters,
+    char * value, size_t size, struct error * e)
 {
 	PGresult * result = direct_query(migrate->conn, sql, count, parameters, e);
 
@@ -99,12 +99,16 @@ static int
 migrate_explain(struct migrate * migrate, struct error * e)
 {
 	if (strcmp(e->sqlstate, "42501") == 0)
-		error_remedy(e, "connect as the owner of schema %s, or as a role that may create it: "
-		    "set OUTBOX_RELAY_POSTGRES_DSN for this command", migrate->options.schema);
+		error_remedy(e,
+		    "connect as the owner of schema %s, or as a role that may create it: "
+		    "set OUTBOX_RELAY_POSTGRES_DSN for this command",
+		    migrate->options.schema);
 	else if (strcmp(e->sqlstate, "55P03") == 0) {
 		e->code = EXIT_UNREACHABLE;
-		error_remedy(e, "something holds a lock in schema %s (a long transaction, pg_dump, "
-		    "another migration); try again later", migrate->options.schema);
+		error_remedy(e,
+		    "something holds a lock in schema %s (a long transaction, pg_dump, "
+		    "another migration); try again later",
+		    migrate->options.schema);
 	} else if (strcmp(e->sqlstate, "55000") == 0)
 		e->code = EXIT_FOUND;
 	else if (strncmp(e->sqlstate, "42", 2) == 0)
@@ -118,16 +122,18 @@ migrate_lock(struct migrate * migrate, struct error * e)
 	const char * schema = migrate->options.schema;
 	char value[SQL_MAX];
 
-	if (migrate_ask(migrate, "SELECT quote_ident($1) = $1", 1, &schema, value, sizeof(value), e))
+	if (migrate_ask(migrate, "SELECT quote_ident($1) = $1", 1, &schema, value, sizeof(value),
+		e))
 		return (-1);
 	if (value[0] != 't') {
-		error_set(e, EXIT_CONFIGURATION, "\"%s\" is a word of SQL and cannot name the schema",
-		    schema);
+		error_set(e, EXIT_CONFIGURATION,
+		    "\"%s\" is a word of SQL and cannot name the schema", schema);
 		return (error_remedy(e, "choose another name"));
 	}
 	if (direct_run(migrate->conn, "SET lock_timeout = '60s'", e) ||
-	    migrate_ask(migrate, "SELECT pg_advisory_lock(hashtext('outbox-relay migrate'), hashtext($1))",
-	    1, &schema, value, sizeof(value), e))
+	    migrate_ask(migrate,
+		"SELECT pg_advisory_lock(hashtext('outbox-relay migrate'), hashtext($1))", 1,
+		&schema, value, sizeof(value), e))
 		return (migrate_explain(migrate, e));
 	return (0);
 }
@@ -136,7 +142,9 @@ struct migrate *
 migrate_open(const struct migrate_options * options, struct error * e)
 {
 	const struct direct_options connection = {.dsn = options->dsn,
-	    .password_file = options->password_file, .purpose = "migrate", .writable = true};
+	    .password_file = options->password_file,
+	    .purpose = "migrate",
+	    .writable = true};
 	struct migrate * migrate;
 
 	if ((migrate = calloc(1, sizeof(*migrate))) == NULL) {
@@ -166,7 +174,8 @@ migrate_has(struct migrate * migrate, const char * what, const char * name, stru
 {
 	char sql[SQL_MAX], value[8];
 
-	snprintf(sql, sizeof(sql), "SELECT %s('%s.%s') IS NOT NULL", what, migrate->options.schema, name);
+	snprintf(sql, sizeof(sql), "SELECT %s('%s.%s') IS NOT NULL", what, migrate->options.schema,
+	    name);
 	if (migrate_ask(migrate, sql, 0, NULL, value, sizeof(value), e))
 		return (migrate_explain(migrate, e));
 	return (value[0] == 't');
@@ -190,13 +199,17 @@ migrate_look(struct migrate * migrate, const struct migration_file * file,
 	if (migrate_ask(migrate, sql, 1, &parameter, value, sizeof(value), e))
 		return (migrate_explain(migrate, e));
 	state->applied = value[0] == 't';
-	snprintf(sql, sizeof(sql), "SELECT date_trunc('second', applied_at)::text, applied_by FROM "
-	    "%s.migration WHERE version = $1::integer", migrate->options.schema);
+	snprintf(sql, sizeof(sql),
+	    "SELECT date_trunc('second', applied_at)::text, applied_by FROM "
+	    "%s.migration WHERE version = $1::integer",
+	    migrate->options.schema);
 	if ((result = direct_query(migrate->conn, sql, 1, &parameter, e)) == NULL)
 		return (migrate_explain(migrate, e));
 	if (state->applied && PQntuples(result) == 1) {
-		snprintf(state->applied_at, sizeof(state->applied_at), "%s", PQgetvalue(result, 0, 0));
-		snprintf(state->applied_by, sizeof(state->applied_by), "%s", PQgetvalue(result, 0, 1));
+		snprintf(state->applied_at, sizeof(state->applied_at), "%s",
+		    PQgetvalue(result, 0, 0));
+		snprintf(state->applied_by, sizeof(state->applied_by), "%s",
+		    PQgetvalue(result, 0, 1));
 	}
 	PQclear(result);
 	return (0);

@@ -13,9 +13,9 @@
  */
 struct migrate_options {
 	const char * dsn;
-	const char * password_file;      /* NULL: none */
-	const char * line;               /* "outbox" or "inbox" */
-	const char * schema;             /* ^[a-z_][a-z0-9_]{0,39}$ */
+	const char * password_file; /* NULL: none */
+	const char * line;          /* "outbox" or "inbox" */
+	const char * schema;        /* ^[a-z_][a-z0-9_]{0,39}$ */
 };
 
 struct migrate;
@@ -23,7 +23,7 @@ struct migrate;
 /* Where a migration stands. */
 struct migrate_state {
 	bool applied;
-	char applied_at[64];             /* "" when the history does not tell */
+	char applied_at[64]; /* "" when the history does not tell */
 	char applied_by[64];
 };
 

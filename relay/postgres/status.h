@@ -15,7 +15,7 @@
  */
 struct status_options {
 	const char * dsn;
-	const char * password_file;      /* NULL: none */
+	const char * password_file; /* NULL: none */
 	const char * schema;
 };
 

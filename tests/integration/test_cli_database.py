@@ -1,0 +1,327 @@
+"""The one-shot commands that talk to the database alone: migrate, status, message."""
+
+import contextlib
+import json
+import os
+import re
+import subprocess
+import time
+import uuid
+
+import pytest
+
+import sqldb
+from conftest import RELAY_BINARY, wait_until
+
+PATHS = {direction: [p.name for p in sqldb.files(direction)] for direction in ("up", "down")}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def server(session_stack):
+    sqldb.use(session_stack.env)
+
+
+@pytest.fixture
+def db():
+    with sqldb.database() as db:
+        yield db
+
+
+def dsn(db, user=sqldb.OWNER):
+    return f"host={sqldb.server['PGHOST']} port={sqldb.server['PGPORT']} dbname={db.name} user={user}"
+
+
+def start(db, *arguments, user=sqldb.OWNER, **env):
+    clean = {k: v for k, v in os.environ.items() if not k.startswith(("OUTBOX_RELAY_", "PG"))}
+    return subprocess.Popen([RELAY_BINARY, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                            env={**clean, "OUTBOX_RELAY_POSTGRES_DSN": dsn(db, user), **env})
+
+
+def command(db, *arguments, code=0, **more):
+    process = start(db, *arguments, **more)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == code, (out, err)
+    return out.decode() if code == 0 else err.decode()
+
+
+def fields(text):
+    return dict(re.split(r"\s+", line, maxsplit=1) for line in text.splitlines() if line.strip())
+
+
+# ---- migrate
+
+def test_up_status_down_and_up_again(db):
+    assert [line.split()[1:3] for line in command(db, "migrate", "status").splitlines()] == [["not", "applied"]] * 3
+    assert command(db, "migrate", "up", "--to", "1") == "0001_tables applied\n"
+    assert command(db, "migrate", "up") == "0002_functions applied\n0003_wake applied\n"
+    assert command(db, "migrate", "up") == "schema outbox: nothing to apply\n"
+    lines = command(db, "migrate", "status").splitlines()
+    assert len(lines) == 3 and all(re.search(rf"applied  20\S+ \S+ by {sqldb.OWNER}$", line) for line in lines)
+    assert command(db, "migrate", "down") == "0003_wake taken back\n"
+    assert command(db, "migrate", "down", "--to", "0") == "0002_functions taken back\n0001_tables taken back\n"
+    assert command(db, "migrate", "down", "--to", "0") == "schema outbox: nothing to take back\n"
+    assert db.value("SELECT to_regnamespace('outbox')") is None
+    command(db, "migrate", "up")
+    assert db.value("SELECT outbox.applied_migrations()") == [1, 2, 3]
+
+
+def test_what_another_tool_applied_is_known(db):
+    db.up()
+    db.rows("TRUNCATE outbox.migration")       # as after a schema-only dump
+    assert [line.split()[1] for line in command(db, "migrate", "status").splitlines()] == ["applied"] * 3
+    assert command(db, "migrate", "up") == "schema outbox: nothing to apply\n"
+
+
+def test_two_at_once_are_harmless(db):
+    processes = [start(db, "migrate", "up") for _ in range(4)]
+    outputs = [p.communicate(timeout=60)[0].decode() for p in processes]
+    assert [p.returncode for p in processes] == [0] * 4
+    assert sorted(outputs)[:1] == ["0001_tables applied\n0002_functions applied\n0003_wake applied\n"]
+    assert outputs.count("schema outbox: nothing to apply\n") == 3
+
+
+def test_down_refuses_while_a_message_waits(db):
+    command(db, "migrate", "up")
+    db.rows("SELECT outbox.publish('', 'r', 'x')")
+    err = command(db, "migrate", "down", "--to", "0", code=1)
+    assert "0002_functions (down)" in err and "still holds 1 pending" in err and "force_down" in err
+    command(db, "migrate", "down", "--to", "0", PGOPTIONS="-c outbox_relay.force_down=on")
+    assert db.value("SELECT to_regnamespace('outbox')") is None
+
+
+def test_another_schema(db):
+    command(db, "migrate", "up", "--schema", "orders_out")
+    assert db.value("SELECT orders_out.applied_migrations()") == [1, 2, 3]
+    assert db.value("SELECT to_regnamespace('outbox')") is None
+    assert "pending" in command(db, "status", OUTBOX_RELAY_POSTGRES_SCHEMA="orders_out")
+
+
+@pytest.mark.parametrize("arguments, code, words", [
+    (["migrate", "sideways"], 64, "sideways"),
+    (["migrate", "up", "--to", "x"], 64, "--to"),
+    (["migrate", "up", "--to", "-1"], 64, "--to"),
+    (["migrate", "up", "--line", "x"], 64, "--line"),
+    (["migrate", "up", "--schema", "Robert'); --"], 64, "--schema"),
+    (["migrate", "up", "--schema", "user"], 78, "user"),
+    (["migrate", "print", "--format", "x"], 64, "--format"),
+    (["migrate", "print", "--format", "goose"], 64, "--output"),
+    (["migrate", "print", "--output", "/nonexistent/dir"], 64, "/nonexistent/dir"),
+    (["message", "show", "x"], 64, "UUID"),
+    (["message", "hide", "1"], 64, "hide"),
+    (["status"], 78, "migrate up"),
+    (["message", "show", "1"], 78, "migrate up"),
+])
+def test_mistakes_have_a_clear_line_and_change_nothing(db, arguments, code, words):
+    assert words in command(db, *arguments, code=code)
+    assert db.rows("SELECT nspname FROM pg_namespace WHERE nspname !~ '^pg_' AND nspname <> 'information_schema'") == [("public",)]
+
+
+def test_a_role_that_may_not_create_the_schema_is_told_who_may(db):
+    with sqldb.role() as nobody:
+        err = command(db, "migrate", "up", code=77, user=nobody)
+        assert "0001_tables (up)" in err and "owner of schema" in err
+
+
+def test_a_newer_schema_is_left_to_a_newer_program(db):
+    command(db, "migrate", "up")
+    db.rows("SELECT outbox.record_migration(9, 'future', true)")
+    assert "0009_?" in command(db, "migrate", "status")
+    assert "newer than this program" in command(db, "migrate", "down", code=78)
+    assert command(db, "migrate", "up") == "schema outbox: nothing to apply\n"
+
+
+def test_a_lock_that_is_held_ends_in_a_remedy(db):
+    command(db, "migrate", "up", "--to", "2")
+    with contextlib.closing(db.connect(autocommit=False)) as holder:
+        holder.cursor().execute("LOCK TABLE outbox.message IN ACCESS EXCLUSIVE MODE")
+        process = start(db, "migrate", "up")
+        wait_until(lambda: db.value("SELECT count(*) FROM pg_locks WHERE NOT granted"), what="migrate to wait")
+        assert process.poll() is None
+        holder.rollback()
+        assert process.communicate(timeout=60)[0] == b"0003_wake applied\n"
+
+
+# ---- print
+
+def test_print_to_stdout_is_what_psql_applies(db):
+    text = command(db, "migrate", "print")
+    db.psql("-1", "-c", text)
+    assert db.value("SELECT outbox.applied_migrations()") == [1, 2, 3]
+
+
+def printed(db, tmp_path, format, schema="outbox"):
+    names = command(db, "migrate", "print", "--format", format, "--output", str(tmp_path), "--schema", schema).split()
+    assert sorted(names) == sorted(p.name for p in tmp_path.iterdir())
+    return {name: (tmp_path / name).read_text() for name in names}
+
+
+def test_plain_files_are_the_files_of_the_tree(db, tmp_path):
+    files = printed(db, tmp_path, "plain")
+    assert files == {p.name: p.read_text() for d in ("up", "down") for p in sqldb.files(d)}
+    # A second time leaves them alone.
+    assert command(db, "migrate", "print", "--output", str(tmp_path)) == ""
+
+
+def test_flyway_files(db, tmp_path):
+    files = printed(db, tmp_path, "flyway", "orders_out")
+    assert list(files) == [f"{letter}{n}__{name}.sql" for n, name in enumerate(("tables", "functions", "wake"), 1)
+                           for letter in "VU"]
+    for name in sorted(n for n in files if n.startswith("V")):
+        db.psql("-1", "-c", files[name])
+    assert db.value("SELECT orders_out.applied_migrations()") == [1, 2, 3]
+    for name in sorted((n for n in files if n.startswith("U")), reverse=True):
+        db.psql("-1", "-c", files[name])
+    assert db.value("SELECT to_regnamespace('orders_out')") is None
+
+
+@pytest.mark.parametrize("format, up_mark, down_mark", [
+    ("dbmate", "-- migrate:up", "-- migrate:down"),
+    ("goose", "-- +goose Up", "-- +goose Down"),
+])
+def test_files_with_both_directions(db, tmp_path, format, up_mark, down_mark):
+    files = printed(db, tmp_path, format)
+    assert list(files) == ["0001_tables.sql", "0002_functions.sql", "0003_wake.sql"]
+    ups, downs = [], []
+    for name, text in files.items():
+        lines = text.splitlines()
+        assert lines[0] == up_mark and lines.count(down_mark) == 1
+        if format == "goose":
+            begins = [n for n, line in enumerate(lines) if line == "-- +goose StatementBegin"]
+            ends = [n for n, line in enumerate(lines) if line == "-- +goose StatementEnd"]
+            assert begins == [1, lines.index(down_mark) + 1] and ends == [lines.index(down_mark) - 2, len(lines) - 1]
+        up, down = text.split(down_mark + "\n")
+        ups.append(up)
+        downs.insert(0, down)
+    # Each direction is sent as it is, in one transaction.
+    with contextlib.closing(db.connect(autocommit=False)) as connection:
+        for text in ups:
+            connection.cursor().execute(text)
+            connection.commit()
+        assert db.value("SELECT outbox.applied_migrations()") == [1, 2, 3]
+        for text in downs:
+            connection.cursor().execute(text)
+            connection.commit()
+    assert db.value("SELECT to_regnamespace('outbox')") is None
+
+
+def test_print_needs_no_database(db):
+    assert "CREATE TABLE x.message" in command(db, "migrate", "print", "--to", "1", "--schema", "x",
+                                               OUTBOX_RELAY_POSTGRES_DSN="host=/nonexistent")
+
+
+# ---- status and message
+
+@pytest.fixture
+def outbox(db):
+    db.up()
+    return db
+
+
+def mark(db, target="pg_current_snapshot()"):
+    db.rows(f"INSERT INTO outbox.sent SELECT coalesce((SELECT max(seq) FROM outbox.sent), 0) + 1, clock_timestamp(), {target},"
+            " NULL, 0, (SELECT coalesce(max(id), 0) FROM outbox.message), (SELECT coalesce(max(id), 0) FROM outbox.message), 1, 1, 1, 1"
+            " RETURNING 1")
+
+
+def test_status_tells_backlog_position_and_leader(outbox):
+    empty = json.loads(command(outbox, "status", "--json"))
+    assert (empty["pending"], empty["oldest_pending_age_seconds"], empty["leader_pid"], empty["mark"]) == (0, None, None, None)
+    outbox.rows("SELECT outbox.publish('', 'r', 'x')")
+    mark(outbox)
+    outbox.rows("SELECT outbox.publish('', 'r', 'x'), outbox.publish('', 'r', 'x', deliver_at => '2100-01-01')")
+    with contextlib.closing(outbox.connect()) as leader:
+        leader.cursor().execute("SELECT pg_advisory_lock('outbox.message'::regclass::oid::int4, -1)")
+        found = json.loads(command(outbox, "status", "--json"))
+        assert found["leader_pid"] == leader.info.backend_pid
+        text = fields(command(outbox, "status"))
+        assert text["leader_pid"] == str(leader.info.backend_pid)
+    assert {k: found[k] for k in ("schema", "schema_version", "migrations", "wake_up_trigger", "pending", "delayed", "dead",
+                                  "estimated", "mark", "greatest_id_sent", "sent_last_minute", "retention_seconds")} == {
+        "schema": "outbox", "schema_version": "1.0", "migrations": [1, 2, 3], "wake_up_trigger": True, "pending": 1,
+        "delayed": 1, "dead": 0, "estimated": False, "mark": 1, "greatest_id_sent": 1, "sent_last_minute": 1,
+        "retention_seconds": 86400}
+    assert 0 <= found["oldest_pending_age_seconds"] < 120
+    assert text["pending"] == "1" and text["mark"] == "1"
+
+
+def test_a_message_is_shown_by_number_and_by_id_pending_then_sent(outbox):
+    message_id = outbox.value("SELECT outbox.publish('ex', 'rk', 'x', ordering_key => 'k', type => 't')")
+    for name in ("1", str(message_id), str(message_id).upper()):
+        shown = fields(command(outbox, "message", "show", name))
+        assert (shown["id"], shown["message_id"], shown["state"], shown["sent_at"]) == ("1", str(message_id), "pending", "-")
+        assert (shown["exchange"], shown["routing_key"], shown["ordering_key"], shown["type"]) == ("ex", "rk", "k", "t")
+        assert shown["why"] == "no relay leads: start one"
+    mark(outbox)
+    shown = fields(command(outbox, "message", "show", str(message_id)))
+    assert shown["state"] == "sent" and shown["sent_at"].startswith("20")
+
+
+def test_a_message_is_found_by_an_id_of_any_kind_wherever_it_lies(outbox):
+    # Version 4, and a version 7 of long ago that the application made.
+    old = uuid.UUID(int=(int(time.time() * 1000) - 10**10 << 80) | (7 << 76) | (2 << 62) | 5)
+    for message_id in (uuid.uuid4(), old):
+        for deliver_at in (None, "2100-01-01"):
+            outbox.rows("SELECT outbox.publish('', 'r', 'x', message_id => %s, deliver_at => %s)", (message_id, deliver_at))
+        both = command(outbox, "message", "show", str(message_id))
+        assert re.findall(r"^state\s+(\w+)$", both, re.M) == ["pending", "delayed"]
+        assert re.findall(r"^why\s+(.*)$", both, re.M) == ["no relay leads: start one", "scheduled"]
+
+
+def test_a_message_that_is_not_there(outbox):
+    for name in ("77", str(uuid.uuid4()), "01a1fc46-d3e0-768b-833b-68c3303d25d2"):
+        assert name in command(outbox, "message", "show", name, code=1)
+
+
+def test_reasons_of_delayed_and_dead(outbox):
+    outbox.rows("INSERT INTO outbox.delayed (id, routing_key, payload_text, attempts, last_error, next_attempt_at)"
+                " VALUES (5, 'r', 'x', 2, 'NO_ROUTE', now()) RETURNING 1")
+    outbox.rows("INSERT INTO outbox.dead (id, message_id, exchange, routing_key, payload, persistent, created_at, attempts, reason)"
+                " VALUES (6, outbox.uuid_v7(), '', 'r', '\\x00ff0a', true, now(), 10, 'ten attempts failed') RETURNING 1")
+    assert fields(command(outbox, "message", "show", "5"))["why"] == "to be tried again: NO_ROUTE"
+    dead = fields(command(outbox, "message", "show", "6"))
+    assert (dead["state"], dead["why"], dead["attempts"]) == ("dead", "given up: ten attempts failed", "10")
+
+
+@pytest.mark.parametrize("payload, body", [
+    ("'line 1\nline é'::text", "line 1\nline é".encode()),
+    (r"'\x00ff0a'::bytea", b"\x00\xff\n"),
+    ("'{\"a\":  1}'::json", b'{"a":  1}'),
+    ("'{\"a\":  1}'::jsonb", b'{"a": 1}'),
+    ("''::text", b""),
+])
+def test_payload_is_printed_only_when_asked_for_and_as_it_is(outbox, payload, body):
+    outbox.rows(f"SELECT outbox.publish('', 'r', {payload})")
+    process = start(outbox, "message", "show", "1", "--payload")
+    out = process.communicate(timeout=60)[0]
+    assert process.returncode == 0
+    assert out.endswith(b"\n\n" + body + b"\n")
+    process = start(outbox, "message", "show", "1")
+    assert process.communicate(timeout=60)[0] == out[:-len(body) - 2]
+
+
+def test_a_monitor_may_ask_for_status_but_not_for_payloads(outbox):
+    outbox.rows("SELECT outbox.publish('', 'r', 'secret')")
+    with sqldb.role() as monitor:
+        outbox.rows("SELECT outbox.grant_monitor(%s)", (monitor,))
+        assert fields(command(outbox, "status", user=monitor))["pending"] == "1"
+        assert fields(command(outbox, "message", "show", "1", user=monitor))["state"] == "pending"
+        command(outbox, "message", "show", "1", "--payload", user=monitor, code=77)
+        with contextlib.closing(sqldb.superuser(outbox.name)) as admin:
+            admin.cursor().execute(f"DROP OWNED BY {monitor}")
+
+
+def test_searching_by_time_reads_a_fraction_of_what_is_kept(outbox):
+    outbox.rows("INSERT INTO outbox.message (routing_key, payload_text, created_at, message_id)"
+                " SELECT 'r', repeat('x', 200), clock_timestamp() - interval '20 hours' + n * interval '1 second', gen_random_uuid()"
+                " FROM generate_series(1, 60000) AS n RETURNING 1")
+    outbox.rows("SELECT sum(brin_summarize_new_values(indexrelid)) FROM pg_index AS i JOIN pg_class AS c ON c.oid = i.indexrelid"
+                " JOIN pg_am AS a ON a.oid = c.relam WHERE a.amname = 'brin' AND c.relkind = 'i'"
+                " AND i.indrelid IN (SELECT inhrelid FROM pg_inherits WHERE inhparent = 'outbox.message'::regclass)")
+    with contextlib.closing(outbox.connect()) as connection:
+        cursor = connection.cursor()
+        cursor.execute("SET enable_seqscan = off")
+        cursor.execute("EXPLAIN (ANALYZE, FORMAT JSON) SELECT id FROM outbox.message_status WHERE message_id = gen_random_uuid()"
+                       " AND created_at BETWEEN now() - interval '610 minutes' AND now() - interval '590 minutes'")
+        plan = json.dumps(cursor.fetchone()[0])
+    assert "Bitmap Heap Scan" in plan
+    assert sum(int(n) for n in re.findall(r'"Rows Removed by Index Recheck": (\d+)', plan)) < 20000
