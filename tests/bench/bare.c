@@ -14,11 +14,10 @@
 int
 main(int argc, char ** argv)
 {
-	static const struct option options[] = {
-		{"url", required_argument, NULL, 'u'}, {"queue", required_argument, NULL, 'q'},
-		{"count", required_argument, NULL, 'n'}, {"window", required_argument, NULL, 'w'},
-		{"traceparent", no_argument, NULL, 't'}, {NULL, 0, NULL, 0}
-	};
+	static const struct option options[] = {{"url", required_argument, NULL, 'u'},
+	    {"queue", required_argument, NULL, 'q'}, {"count", required_argument, NULL, 'n'},
+	    {"window", required_argument, NULL, 'w'}, {"traceparent", no_argument, NULL, 't'},
+	    {NULL, 0, NULL, 0}};
 	const char * url = NULL;
 	const char * queue = NULL;
 	uint64_t count = 300000;
@@ -34,12 +33,23 @@ main(int argc, char ** argv)
 
 	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
 		switch (c) {
-		case 'u': url = optarg; break;
-		case 'q': queue = optarg; break;
-		case 'n': count = bench_number(optarg, 1000000000); break;
-		case 'w': window = bench_number(optarg, 1000000); break;
-		case 't': traceparent = true; break;
-		default: return (64);
+		case 'u':
+			url = optarg;
+			break;
+		case 'q':
+			queue = optarg;
+			break;
+		case 'n':
+			count = bench_number(optarg, 1000000000);
+			break;
+		case 'w':
+			window = bench_number(optarg, 1000000);
+			break;
+		case 't':
+			traceparent = true;
+			break;
+		default:
+			return (64);
 		}
 	}
 	if (url == NULL || queue == NULL || window == 0)

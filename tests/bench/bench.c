@@ -88,8 +88,8 @@ bench_message_fill(struct bench_message * message, int64_t id, uint64_t random, 
 	int count = 0;
 
 	memset(p, 0, sizeof(*p));
-	snprintf(message->message_id, sizeof(message->message_id), "019a0000-0000-7000-8000-%012llx",
-	    (unsigned long long)id & 0xffffffffffffULL);
+	snprintf(message->message_id, sizeof(message->message_id),
+	    "019a0000-0000-7000-8000-%012llx", (unsigned long long)id & 0xffffffffffffULL);
 	snprintf(message->ordering_key, sizeof(message->ordering_key), "key-%u",
 	    (unsigned int)(random % BENCH_KEYS));
 
@@ -106,8 +106,7 @@ bench_message_fill(struct bench_message * message, int64_t id, uint64_t random, 
 	}
 
 	p->_flags = AMQP_BASIC_CONTENT_TYPE_FLAG | AMQP_BASIC_HEADERS_FLAG |
-	    AMQP_BASIC_DELIVERY_MODE_FLAG | AMQP_BASIC_MESSAGE_ID_FLAG |
-	    AMQP_BASIC_TIMESTAMP_FLAG;
+	    AMQP_BASIC_DELIVERY_MODE_FLAG | AMQP_BASIC_MESSAGE_ID_FLAG | AMQP_BASIC_TIMESTAMP_FLAG;
 	p->content_type = amqp_cstring_bytes("application/json");
 	p->headers.num_entries = count;
 	p->headers.entries = message->headers;
@@ -152,7 +151,6 @@ check_reply(amqp_rpc_reply_t reply, const char * what)
 void
 bench_check(amqp_connection_state_t connection, const char * what)
 {
-
 	check_reply(amqp_get_rpc_reply(connection), what);
 }
 
@@ -174,7 +172,8 @@ bench_connect(const char * url)
 	if (amqp_socket_open(socket, info.host, info.port) != AMQP_STATUS_OK)
 		bench_fail("cannot connect to %s:%d", info.host, info.port);
 	check_reply(amqp_login(connection, info.vhost[0] == '\0' ? "/" : info.vhost, 0, 131072, 0,
-	    AMQP_SASL_METHOD_PLAIN, info.user, info.password), "login");
+			AMQP_SASL_METHOD_PLAIN, info.user, info.password),
+	    "login");
 	amqp_channel_open(connection, BENCH_CHANNEL);
 	bench_check(connection, "channel.open");
 	free(copy);
@@ -184,7 +183,6 @@ bench_connect(const char * url)
 void
 bench_disconnect(amqp_connection_state_t connection)
 {
-
 	amqp_connection_close(connection, AMQP_REPLY_SUCCESS);
 	amqp_destroy_connection(connection);
 }
@@ -218,7 +216,8 @@ confirm(struct bench_publisher * publisher, uint64_t tag, bool multiple)
 {
 	uint64_t i;
 
-	if (tag > publisher->published || publisher->published - publisher->oldest > publisher->mask)
+	if (tag > publisher->published ||
+	    publisher->published - publisher->oldest > publisher->mask)
 		bench_fail("a confirm that fits no message");
 	for (i = multiple ? publisher->oldest + 1 : tag; i <= tag; i++) {
 		if (i <= publisher->oldest || publisher->seen[i & publisher->mask])
@@ -259,7 +258,6 @@ take_frame(struct bench_publisher * publisher, bool wait)
 void
 bench_publisher_settle(struct bench_publisher * publisher, uint64_t outstanding)
 {
-
 	while (publisher->published - publisher->confirmed > outstanding)
 		take_frame(publisher, true);
 }
@@ -267,7 +265,6 @@ bench_publisher_settle(struct bench_publisher * publisher, uint64_t outstanding)
 void
 bench_publisher_poll(struct bench_publisher * publisher)
 {
-
 	while (take_frame(publisher, false))
 		;
 }
@@ -289,7 +286,6 @@ bench_publisher_send(struct bench_publisher * publisher, const char * routing_ke
 void
 bench_publisher_close(struct bench_publisher * publisher)
 {
-
 	free(publisher->seen);
 	publisher->seen = NULL;
 }

@@ -113,11 +113,11 @@ void bench_check(amqp_connection_state_t connection, const char * what);
  */
 struct bench_publisher {
 	amqp_connection_state_t connection;
-	uint64_t published;          /* the last delivery tag */
-	uint64_t confirmed;          /* how many */
-	uint64_t oldest;             /* no tag up to this one is unconfirmed */
+	uint64_t published; /* the last delivery tag */
+	uint64_t confirmed; /* how many */
+	uint64_t oldest;    /* no tag up to this one is unconfirmed */
 	uint64_t window;
-	unsigned char * seen;        /* by tag modulo 2^n: confirmed out of order */
+	unsigned char * seen; /* by tag modulo 2^n: confirmed out of order */
 	uint64_t mask;
 };
 

@@ -38,7 +38,7 @@ struct plan {
 	uint64_t threads;
 	uint64_t count;
 	double start;
-	double * sent;               /* by number of the message: before COMMIT */
+	double * sent; /* by number of the message: before COMMIT */
 	double * committed;
 	double * received;           /* 0: not */
 	pthread_barrier_t connected; /* all of us */
@@ -120,8 +120,8 @@ consume(void * argument)
 		amqp_maybe_release_buffers(connection);
 		if (amqp_consume_message(connection, &envelope, &timeout, 0).reply_type !=
 		    AMQP_RESPONSE_NORMAL)
-			bench_fail("only %" PRIu64 " of %" PRIu64 " messages arrived", plan->arrived,
-			    plan->count);
+			bench_fail("only %" PRIu64 " of %" PRIu64 " messages arrived",
+			    plan->arrived, plan->count);
 		if (envelope.message.body.len != BENCH_PAYLOAD_SIZE)
 			bench_fail("a message of another run");
 		memcpy(&i, envelope.message.body.bytes, sizeof(i));
@@ -202,12 +202,11 @@ run(struct plan * plan)
 int
 main(int argc, char ** argv)
 {
-	static const struct option options[] = {
-		{"url", required_argument, NULL, 'u'}, {"queue", required_argument, NULL, 'q'},
-		{"dsn", required_argument, NULL, 'd'}, {"mode", required_argument, NULL, 'm'},
-		{"rate", required_argument, NULL, 'r'}, {"seconds", required_argument, NULL, 's'},
-		{"threads", required_argument, NULL, 't'}, {NULL, 0, NULL, 0}
-	};
+	static const struct option options[] = {{"url", required_argument, NULL, 'u'},
+	    {"queue", required_argument, NULL, 'q'}, {"dsn", required_argument, NULL, 'd'},
+	    {"mode", required_argument, NULL, 'm'}, {"rate", required_argument, NULL, 'r'},
+	    {"seconds", required_argument, NULL, 's'}, {"threads", required_argument, NULL, 't'},
+	    {NULL, 0, NULL, 0}};
 	struct plan plan = {.rate = 1000, .threads = 4};
 	const char * mode = "relay";
 	uint64_t seconds = 10;
@@ -215,14 +214,29 @@ main(int argc, char ** argv)
 
 	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
 		switch (c) {
-		case 'u': plan.url = optarg; break;
-		case 'q': plan.queue = optarg; break;
-		case 'd': plan.dsn = optarg; break;
-		case 'm': mode = optarg; break;
-		case 'r': plan.rate = (double)bench_number(optarg, 100000); break;
-		case 's': seconds = bench_number(optarg, 3600); break;
-		case 't': plan.threads = bench_number(optarg, THREADS_MAX); break;
-		default: return (64);
+		case 'u':
+			plan.url = optarg;
+			break;
+		case 'q':
+			plan.queue = optarg;
+			break;
+		case 'd':
+			plan.dsn = optarg;
+			break;
+		case 'm':
+			mode = optarg;
+			break;
+		case 'r':
+			plan.rate = (double)bench_number(optarg, 100000);
+			break;
+		case 's':
+			seconds = bench_number(optarg, 3600);
+			break;
+		case 't':
+			plan.threads = bench_number(optarg, THREADS_MAX);
+			break;
+		default:
+			return (64);
 		}
 	}
 	plan.commits = strcmp(mode, "relay") == 0 || strcmp(mode, "dual") == 0;

@@ -25,9 +25,9 @@ struct slot {
 struct driver {
 	struct link * link;
 	struct slot * slots;
-	uint32_t * spare;            /* numbers of slots that are free */
+	uint32_t * spare; /* numbers of slots that are free */
 	uint32_t spares;
-	struct batch batch;          /* of all messages; never freed */
+	struct batch batch; /* of all messages; never freed */
 	const char * queue;
 	bool traceparent;
 	uint64_t random;
@@ -54,7 +54,6 @@ on_up(void * context, const char * peer)
 static void
 on_down(void * context, const struct error * e, clock_ns retry_in)
 {
-
 	(void)context;
 	(void)retry_in;
 	bench_fail("the link went down: %s", e->text);
@@ -74,7 +73,6 @@ on_settled(void * context, uint64_t ticket, enum link_outcome outcome, const str
 static void
 on_channel_closed(void * context, const struct error * e)
 {
-
 	(void)context;
 	bench_fail("the channel was closed: %s", e->text);
 }
@@ -156,7 +154,6 @@ wait_and_turn(struct driver * driver)
 static void
 drive(struct driver * driver)
 {
-
 	while (driver->confirmed < driver->count) {
 		wait_and_turn(driver);
 		publish(driver, clock_now());
@@ -172,29 +169,46 @@ drive(struct driver * driver)
 int
 main(int argc, char ** argv)
 {
-	static const struct option options[] = {
-		{"url", required_argument, NULL, 'u'}, {"queue", required_argument, NULL, 'q'},
-		{"count", required_argument, NULL, 'n'}, {"window", required_argument, NULL, 'w'},
-		{"traceparent", no_argument, NULL, 't'}, {NULL, 0, NULL, 0}
-	};
-	static const struct link_events events = {.up = on_up, .down = on_down, .settled = on_settled,
-		.channel_closed = on_channel_closed, .blocked = on_blocked};
+	static const struct option options[] = {{"url", required_argument, NULL, 'u'},
+	    {"queue", required_argument, NULL, 'q'}, {"count", required_argument, NULL, 'n'},
+	    {"window", required_argument, NULL, 'w'}, {"traceparent", no_argument, NULL, 't'},
+	    {NULL, 0, NULL, 0}};
+	static const struct link_events events = {.up = on_up,
+	    .down = on_down,
+	    .settled = on_settled,
+	    .channel_closed = on_channel_closed,
+	    .blocked = on_blocked};
 	struct driver driver = {.count = 300000, .random = 88172645463325252U};
-	struct link_options link_options = {.url_count = 1, .connect_timeout = CLOCK_S(10),
-		.mandatory = true, .connection_name = "bench link_alone", .window = BENCH_WINDOW,
-		.send_buffer_max = 1 << 20, .seed = 1};
+	struct link_options link_options = {.url_count = 1,
+	    .connect_timeout = CLOCK_S(10),
+	    .mandatory = true,
+	    .connection_name = "bench link_alone",
+	    .window = BENCH_WINDOW,
+	    .send_buffer_max = 4 << 20,
+	    .seed = 1};
 	const char * url = NULL;
 	struct error e;
 	int c;
 
 	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
 		switch (c) {
-		case 'u': url = optarg; break;
-		case 'q': driver.queue = optarg; break;
-		case 'n': driver.count = bench_number(optarg, 1000000000); break;
-		case 'w': link_options.window = (uint32_t)bench_number(optarg, 1000000); break;
-		case 't': driver.traceparent = true; break;
-		default: return (64);
+		case 'u':
+			url = optarg;
+			break;
+		case 'q':
+			driver.queue = optarg;
+			break;
+		case 'n':
+			driver.count = bench_number(optarg, 1000000000);
+			break;
+		case 'w':
+			link_options.window = (uint32_t)bench_number(optarg, 1000000);
+			break;
+		case 't':
+			driver.traceparent = true;
+			break;
+		default:
+			return (64);
 		}
 	}
 	if (url == NULL || driver.queue == NULL || link_options.window == 0)

@@ -26,7 +26,6 @@ static pid_t child;
 static void
 pass_on(int number)
 {
-
 	kill(child, number);
 }
 
@@ -42,7 +41,6 @@ now(clockid_t clock)
 static double
 seconds(struct timeval t)
 {
-
 	return ((double)t.tv_sec + (double)t.tv_usec / 1e6);
 }
 
@@ -89,9 +87,10 @@ main(int argc, char ** argv)
 		perror(argv[1]);
 		return (1);
 	}
-	fprintf(file, "{\"started_at\": %.6f, \"wall_seconds\": %.6f, \"cpu_seconds\": %.6f, "
-	    "\"peak_kib\": %ld}\n", started_at, wall, seconds(used.ru_utime) + seconds(used.ru_stime),
-	    used.ru_maxrss);
+	fprintf(file,
+	    "{\"started_at\": %.6f, \"wall_seconds\": %.6f, \"cpu_seconds\": %.6f, "
+	    "\"peak_kib\": %ld}\n",
+	    started_at, wall, seconds(used.ru_utime) + seconds(used.ru_stime), used.ru_maxrss);
 	if (fclose(file) != 0) {
 		perror(argv[1]);
 		return (1);

@@ -28,7 +28,6 @@ enum { BATCH_MAX = 10000, ID_DIGITS = 21 };
 static PGresult *
 checked(PGconn * db, PGresult * result, ExecStatusType expected)
 {
-
 	if (PQresultStatus(result) != expected)
 		bench_fail("postgres: %s", PQerrorMessage(db));
 	return (result);
@@ -37,7 +36,6 @@ checked(PGconn * db, PGresult * result, ExecStatusType expected)
 static void
 command(PGconn * db, const char * sql)
 {
-
 	PQclear(checked(db, PQexec(db, sql), PGRES_COMMAND_OK));
 }
 
@@ -64,7 +62,8 @@ publish_row(struct bench_publisher * publisher, const char * queue, const PGresu
 	message.headers[1].value.value.bytes = amqp_cstring_bytes(PQgetvalue(rows, row, 3));
 	last = message.properties.headers.num_entries - 1;
 	if (last > 1)
-		message.headers[last].value.value.bytes = amqp_cstring_bytes(PQgetvalue(rows, row, 6));
+		message.headers[last].value.value.bytes = amqp_cstring_bytes(PQgetvalue(rows, row,
+		    6));
 	body.len = (size_t)PQgetlength(rows, row, 4);
 	body.bytes = PQgetvalue(rows, row, 4);
 	bench_publisher_send(publisher, queue != NULL ? queue : PQgetvalue(rows, row, 2),
@@ -110,11 +109,9 @@ move_batch(PGconn * db, struct bench_publisher * publisher, const char * queue, 
 int
 main(int argc, char ** argv)
 {
-	static const struct option options[] = {
-		{"url", required_argument, NULL, 'u'}, {"queue", required_argument, NULL, 'q'},
-		{"dsn", required_argument, NULL, 'd'}, {"batch", required_argument, NULL, 'b'},
-		{NULL, 0, NULL, 0}
-	};
+	static const struct option options[] = {{"url", required_argument, NULL, 'u'},
+	    {"queue", required_argument, NULL, 'q'}, {"dsn", required_argument, NULL, 'd'},
+	    {"batch", required_argument, NULL, 'b'}, {NULL, 0, NULL, 0}};
 	const char * url = NULL;
 	const char * queue = NULL;
 	const char * dsn = NULL;
@@ -128,11 +125,20 @@ main(int argc, char ** argv)
 
 	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
 		switch (c) {
-		case 'u': url = optarg; break;
-		case 'q': queue = optarg; break;
-		case 'd': dsn = optarg; break;
-		case 'b': batch = (uint32_t)bench_number(optarg, BATCH_MAX); break;
-		default: return (64);
+		case 'u':
+			url = optarg;
+			break;
+		case 'q':
+			queue = optarg;
+			break;
+		case 'd':
+			dsn = optarg;
+			break;
+		case 'b':
+			batch = (uint32_t)bench_number(optarg, BATCH_MAX);
+			break;
+		default:
+			return (64);
 		}
 	}
 	if (url == NULL || dsn == NULL || batch == 0)

@@ -66,11 +66,9 @@ print_message(amqp_connection_state_t connection, amqp_bytes_t queue)
 int
 main(int argc, char ** argv)
 {
-	static const struct option options[] = {
-		{"url", required_argument, NULL, 'u'}, {"queue", required_argument, NULL, 'q'},
-		{"type", required_argument, NULL, 't'}, {"max-length", required_argument, NULL, 'm'},
-		{NULL, 0, NULL, 0}
-	};
+	static const struct option options[] = {{"url", required_argument, NULL, 'u'},
+	    {"queue", required_argument, NULL, 'q'}, {"type", required_argument, NULL, 't'},
+	    {"max-length", required_argument, NULL, 'm'}, {NULL, 0, NULL, 0}};
 	const char * url = NULL;
 	const char * name = NULL;
 	const char * type = "quorum";
@@ -82,11 +80,20 @@ main(int argc, char ** argv)
 
 	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
 		switch (c) {
-		case 'u': url = optarg; break;
-		case 'q': name = optarg; break;
-		case 't': type = optarg; break;
-		case 'm': max_length = (int64_t)bench_number(optarg, 1000000000); break;
-		default: return (64);
+		case 'u':
+			url = optarg;
+			break;
+		case 'q':
+			name = optarg;
+			break;
+		case 't':
+			type = optarg;
+			break;
+		case 'm':
+			max_length = (int64_t)bench_number(optarg, 1000000000);
+			break;
+		default:
+			return (64);
 		}
 	}
 	if (url == NULL || name == NULL || optind + 1 != argc)

@@ -56,11 +56,10 @@ write_messages(void * argument)
 int
 main(int argc, char ** argv)
 {
-	static const struct option options[] = {
-		{"dsn", required_argument, NULL, 'd'}, {"queue", required_argument, NULL, 'q'},
-		{"threads", required_argument, NULL, 't'}, {"seconds", required_argument, NULL, 's'},
-		{"rate", required_argument, NULL, 'r'}, {NULL, 0, NULL, 0}
-	};
+	static const struct option options[] = {{"dsn", required_argument, NULL, 'd'},
+	    {"queue", required_argument, NULL, 'q'}, {"threads", required_argument, NULL, 't'},
+	    {"seconds", required_argument, NULL, 's'}, {"rate", required_argument, NULL, 'r'},
+	    {NULL, 0, NULL, 0}};
 	struct plan plan = {.threads = 8};
 	struct writer writers[64];
 	uint64_t seconds = 5;
@@ -69,18 +68,29 @@ main(int argc, char ** argv)
 
 	while ((c = getopt_long(argc, argv, "", options, NULL)) != -1) {
 		switch (c) {
-		case 'd': plan.dsn = optarg; break;
-		case 'q': plan.queue = optarg; break;
-		case 't': plan.threads = bench_number(optarg, 64); break;
-		case 's': seconds = bench_number(optarg, 3600); break;
-		case 'r': plan.rate = (double)bench_number(optarg, 1000000); break;
-		default: return (64);
+		case 'd':
+			plan.dsn = optarg;
+			break;
+		case 'q':
+			plan.queue = optarg;
+			break;
+		case 't':
+			plan.threads = bench_number(optarg, 64);
+			break;
+		case 's':
+			seconds = bench_number(optarg, 3600);
+			break;
+		case 'r':
+			plan.rate = (double)bench_number(optarg, 1000000);
+			break;
+		default:
+			return (64);
 		}
 	}
 	if (plan.dsn == NULL || plan.queue == NULL || plan.threads == 0)
 		bench_fail("--dsn and --queue are needed, and a thread");
 
-	bench_body();    /* filled before there are threads */
+	bench_body(); /* filled before there are threads */
 	pthread_barrier_init(&plan.ready, NULL, (unsigned int)plan.threads + 1);
 	for (uint64_t i = 0; i < plan.threads; i++) {
 		writers[i] = (struct writer){.plan = &plan, .number = i};
@@ -96,6 +106,7 @@ main(int argc, char ** argv)
 		commits += writers[i].commits;
 		PQfinish(writers[i].db);
 	}
-	printf("{\"commits\": %" PRIu64 ", \"seconds\": %.6f}\n", commits, bench_now() - plan.start);
+	printf("{\"commits\": %" PRIu64 ", \"seconds\": %.6f}\n", commits,
+	    bench_now() - plan.start);
 	return (0);
 }
