@@ -76,6 +76,14 @@ check-unit: unit-tests ## run the unit tests (cmocka)
 check-integration: all ## run the integration tests (pytest, a private Postgres and RabbitMQ)
 	PYTHONDONTWRITEBYTECODE=1 $(PYTHON) -m pytest -p no:cacheprovider tests/integration $(PYTEST_ARGS)
 
+SIMULATION_OBJECTS = $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/simulation/*.c relay/core/*.c) relay/base/backoff.c)
+$(BUILD)/tests/simulation/simulate: $(SIMULATION_OBJECTS)
+	$(CC) $(CFLAGS) $(EXTRA_CFLAGS) -o $@ $^
+
+# SIMULATION_ARGS="--seed 7 --histories 1 --verbose" replays one.
+check-simulation: $(BUILD)/tests/simulation/simulate ## drive the core through seeded histories under every fault
+	$< $(SIMULATION_ARGS)
+
 SANITIZER_FLAGS = -O1 -g -fno-omit-frame-pointer -fno-sanitize-recover=all
 asan: ## build with address and undefined-behaviour sanitizers in build/asan, run the unit tests
 	$(MAKE) BUILD=build/asan CFLAGS='$(SANITIZER_FLAGS) -fsanitize=address,undefined' all check-unit
@@ -160,7 +168,7 @@ help: ## list the targets
 
 -include $(RELAY_OBJECTS:.o=.d) $(UNIT_TESTS:=.d) $(wildcard $(BENCH)/*.d)
 FORCE:
-.PHONY: FORCE all debug test unit-tests check-unit check-integration asan tsan lint format format-check demo bench \
+.PHONY: FORCE all debug test unit-tests check-unit check-integration check-simulation asan tsan lint format format-check demo bench \
 	bench-quick bench-programs install uninstall dist clean help
 .SECONDARY:
 .DELETE_ON_ERROR:

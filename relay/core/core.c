@@ -53,14 +53,14 @@
 struct core {
 	struct core_options options;
 	uint32_t in_flight_max;
-	uint32_t waiting_max;            /* no fetch while more rows wait */
-	uint32_t mark_at;                /* resolved rows that are worth a mark */
+	uint32_t waiting_max; /* no fetch while more rows wait */
+	uint32_t mark_at;     /* resolved rows that are worth a mark */
 
 	struct rows rows;
 	struct ready ready;
-	struct keys keys;                /* strict mode only */
+	struct keys keys; /* strict mode only */
 	struct retries retries;
-	struct backoff backoff;          /* its failures are set for each row */
+	struct backoff backoff; /* its failures are set for each row */
 
 	bool source_up;
 	bool link_up;
@@ -70,11 +70,11 @@ struct core {
 	bool draining;
 	bool drained;
 	bool fetching;
-	bool fetching_last;              /* if it is empty, the drain is over */
-	bool source_empty;               /* the last answer left nothing behind */
-	bool answer_empty;               /* ... and had no rows either */
+	bool fetching_last; /* if it is empty, the drain is over */
+	bool source_empty;  /* the last answer left nothing behind */
+	bool answer_empty;  /* ... and had no rows either */
 	clock_ns lease;
-	clock_ns mark_due;               /* one interval after the last one began */
+	clock_ns mark_due; /* one interval after the last one began */
 	struct core_counts counts;
 };
 
@@ -114,10 +114,11 @@ core_new(const struct core_options * options)
 	/* Rows that wait, a batch more, and those in flight are unresolved; those
 	 * published before are at most the window. */
 	unresolved_max = (uint64_t)core->waiting_max + options->batch + core->in_flight_max;
-	if (rows_init(&core->rows, (uint64_t)core->waiting_max + options->batch + options->window)
-	    || ready_init(&core->ready, (uint32_t)(core->rows.mask + 1))
-	    || retries_init(&core->retries, (uint32_t)unresolved_max)
-	    || keys_init(&core->keys, options->pipelined ? 0 : unresolved_max)) {
+	if (rows_init(&core->rows,
+		(uint64_t)core->waiting_max + options->batch + options->window) ||
+	    ready_init(&core->ready, (uint32_t)(core->rows.mask + 1)) ||
+	    retries_init(&core->retries, (uint32_t)unresolved_max) ||
+	    keys_init(&core->keys, options->pipelined ? 0 : unresolved_max)) {
 		core_free(core);
 		return (NULL);
 	}
@@ -170,8 +171,8 @@ static bool
 is_finished(const struct core * core)
 {
 	if (core->stopping)
-		return (core->counts.in_flight == 0 && !mark_under_way(core)
-		    && unmarked(core) == 0);
+		return (core->counts.in_flight == 0 && !mark_under_way(core) &&
+		    unmarked(core) == 0);
 	return (core->drained);
 }
 
@@ -180,9 +181,9 @@ should_fetch(const struct core * core)
 {
 	if (!core->source_up || core->fetching || core->stopping)
 		return (false);
-	if (core->ready.count >= core->options.batch
-	    || core->rows.unresolved - core->counts.in_flight > core->waiting_max
-	    || core->rows.bytes >= core->options.max_bytes)
+	if (core->ready.count >= core->options.batch ||
+	    core->rows.unresolved - core->counts.in_flight > core->waiting_max ||
+	    core->rows.bytes >= core->options.max_bytes)
 		return (false);
 	/* What is to be drained was all fetched: ask again for what came since
 	 * only once that is through, or hangs on refused messages. */
@@ -194,7 +195,9 @@ should_fetch(const struct core * core)
 static void
 begin_fetch(struct core * core, struct core_action * action)
 {
-	bool last = core->draining && held(core) == 0;
+	/* Empty answers may end an interval that was open before; only one that
+	 * follows an exhausted interval had to look for new rows. */
+	bool last = core->draining && held(core) == 0 && core->source_empty;
 
 	core->fetching = true;
 	core->fetching_last = last;
@@ -214,8 +217,8 @@ should_mark(const struct core * core, clock_ns now)
 	if (count >= core->mark_at || now >= core->mark_due)
 		return (true);
 	/* Nothing more will come for this mark to wait for. */
-	return (core->counts.in_flight == 0
-	    && (core->stopping || (core->draining && core->ready.count == 0)));
+	return (core->counts.in_flight == 0 &&
+	    (core->stopping || (core->draining && core->ready.count == 0)));
 }
 
 static void
@@ -232,15 +235,15 @@ next_to_publish(const struct core * core, clock_ns now)
 {
 	uint32_t place;
 
-	if (core->ready.count == 0 || !core->link_up || !core->source_up || core->full
-	    || core->blocked || core->stopping || now >= core->lease
-	    || core->counts.in_flight >= core->in_flight_max)
+	if (core->ready.count == 0 || !core->link_up || !core->source_up || core->full ||
+	    core->blocked || core->stopping || now >= core->lease ||
+	    core->counts.in_flight >= core->in_flight_max)
 		return (READY_NONE);
 	place = ready_from(&core->ready, rows_place(&core->rows, core->rows.resolved));
 	if (place == READY_NONE)
 		place = ready_from(&core->ready, 0);
-	if (rows_at(&core->rows, place)->publications == 0
-	    && core->counts.unrecorded >= core->options.window)
+	if (rows_at(&core->rows, place)->publications == 0 &&
+	    core->counts.unrecorded >= core->options.window)
 		return (READY_NONE);
 	return (place);
 }
@@ -260,8 +263,8 @@ begin_publish(struct core * core, uint32_t place, struct core_action * action)
 		core->counts.republished++;
 	action->type = CORE_PUBLISH;
 	action->publish.message = row->message;
-	action->publish.ticket = rows_sequence(&core->rows, place) << TICKET_PUBLICATION_BITS
-	    | (uint16_t)row->publications;
+	action->publish.ticket = rows_sequence(&core->rows, place) << TICKET_PUBLICATION_BITS |
+	    (uint16_t)row->publications;
 	action->publish.again = row->publications > 1;
 }
 
@@ -453,8 +456,8 @@ core_on_settled(struct core * core, clock_ns now, uint64_t ticket, enum core_out
 	uint32_t place = rows_place(&core->rows, sequence);
 	struct row * row = rows_at(&core->rows, place);
 
-	if (sequence < core->rows.resolved || sequence >= core->rows.fetched
-	    || row->state != ROW_IN_FLIGHT || (uint16_t)row->publications != (uint16_t)ticket)
+	if (sequence < core->rows.resolved || sequence >= core->rows.fetched ||
+	    row->state != ROW_IN_FLIGHT || (uint16_t)row->publications != (uint16_t)ticket)
 		return;
 	core->counts.in_flight--;
 	switch (outcome) {

@@ -29,20 +29,20 @@
 struct core;
 
 struct core_options {
-	uint32_t window;                 /* most messages published, not recorded; >= 1 */
-	uint32_t batch;                  /* rows a fetch; 1..window */
-	size_t max_bytes;                /* most bytes fetched and unresolved; one
+	uint32_t window;          /* most messages published, not recorded; >= 1 */
+	uint32_t batch;           /* rows a fetch; 1..window */
+	size_t max_bytes;         /* most bytes fetched and unresolved; one
 	                                    message more may pass, so that a message
 	                                    above it is not stuck */
-	bool pipelined;                  /* false: strict order */
-	clock_ns record_interval;        /* at most one mark in this time, unless a
+	bool pipelined;           /* false: strict order */
+	clock_ns record_interval; /* at most one mark in this time, unless a
 	                                    quarter of the window waits for it */
 	struct core_retry {
 		clock_ns initial;
 		double multiplier;
 		clock_ns max;
-	} retry;                         /* of a message that the broker refused */
-	uint64_t seed;                   /* of every jitter */
+	} retry;       /* of a message that the broker refused */
+	uint64_t seed; /* of every jitter */
 };
 
 /*
@@ -51,16 +51,16 @@ struct core_options {
  */
 struct core_position {
 	uint64_t interval;
-	int64_t last_id;                 /* rows of the interval up to this id ... */
-	bool exhausted;                  /* ... or all of them */
+	int64_t last_id; /* rows of the interval up to this id ... */
+	bool exhausted;  /* ... or all of them */
 };
 
 enum core_action_type {
-	CORE_NOTHING,           /* nothing to do before core_deadline() */
-	CORE_FETCH,             /* -> core_on_fetched, later */
-	CORE_PUBLISH,           /* -> core_on_settled, later, or core_on_link_down */
-	CORE_RECORD,            /* -> core_on_recorded, later */
-	CORE_FINISHED           /* asked to stop or to drain, and it is done; the
+	CORE_NOTHING, /* nothing to do before core_deadline() */
+	CORE_FETCH,   /* -> core_on_fetched, later */
+	CORE_PUBLISH, /* -> core_on_settled, later, or core_on_link_down */
+	CORE_RECORD,  /* -> core_on_recorded, later */
+	CORE_FINISHED /* asked to stop or to drain, and it is done; the
 	                           answer from then on */
 };
 
@@ -68,20 +68,20 @@ struct core_action {
 	enum core_action_type type;
 	union {
 		struct {
-			uint32_t rows;           /* at most so many, at least 1 */
-			size_t bytes;            /* stop after the row that passes this */
-			bool wait;               /* the last answer left nothing behind: take
+			uint32_t rows; /* at most so many, at least 1 */
+			size_t bytes;  /* stop after the row that passes this */
+			bool wait;     /* the last answer left nothing behind: take
 			                            this one when something was written */
 		} fetch;
 		struct {
-			const struct message * message;  /* borrowed until it is settled */
-			uint64_t ticket;         /* comes back in core_on_settled */
-			bool again;              /* it was published before */
+			const struct message * message; /* borrowed until it is settled */
+			uint64_t ticket;                /* comes back in core_on_settled */
+			bool again;                     /* it was published before */
 		} publish;
 		struct {
 			struct core_position position;
-			uint64_t messages;       /* newly covered by this mark; >= 1 */
-			int64_t max_id;          /* greatest id covered by this mark and those
+			uint64_t messages; /* newly covered by this mark; >= 1 */
+			int64_t max_id;    /* greatest id covered by this mark and those
 			                            committed since core_new; the source
 			                            takes the greater of it and its own */
 		} record;
@@ -91,10 +91,10 @@ struct core_action {
 /* What became of a message that was to be published. */
 enum core_outcome {
 	CORE_CONFIRMED,
-	CORE_NACKED,            /* the broker refused it */
-	CORE_RETURNED,          /* unroutable; its ack followed */
-	CORE_UNFIT,             /* the link can never carry it (LINK_UNFIT) */
-	CORE_NOT_TAKEN          /* the link had no room (LINK_FULL): as if it had not
+	CORE_NACKED,   /* the broker refused it */
+	CORE_RETURNED, /* unroutable; its ack followed */
+	CORE_UNFIT,    /* the link can never carry it (LINK_UNFIT) */
+	CORE_NOT_TAKEN /* the link had no room (LINK_FULL): as if it had not
 	                           been asked for.  Follow with core_on_link_full */
 };
 
@@ -156,8 +156,8 @@ void core_on_source_down(struct core * core, clock_ns now);
  * If an empty answer says so later, no mark of its own follows: reading on
  * from a position that is not marked exhausted merely finds nothing.
  */
-void core_on_fetched(struct core * core, clock_ns now, struct batch * batch,
-    uint64_t interval, bool exhausted);
+void core_on_fetched(struct core * core, clock_ns now, struct batch * batch, uint64_t interval,
+    bool exhausted);
 
 /**
  * core_on_recorded(core, now):
@@ -193,8 +193,7 @@ void core_on_link_full(struct core * core, bool full);
  * An unknown ticket is ignored; so is one that was settled already, or went
  * down with its link or its source.
  */
-void core_on_settled(struct core * core, clock_ns now, uint64_t ticket,
-    enum core_outcome outcome);
+void core_on_settled(struct core * core, clock_ns now, uint64_t ticket, enum core_outcome outcome);
 
 /* ---- the operator ---- */
 
@@ -207,8 +206,8 @@ void core_stop(struct core * core);
 
 /**
  * core_drain(core):
- * CORE_FINISHED once everything is recorded and a fetch begun after that
- * finds nothing.  Fetches do not wait, but while refused messages alone are
+ * CORE_FINISHED once everything is recorded and a fetch begun after that, in
+ * a new interval, finds nothing.  Fetches do not wait, but while refused messages alone are
  * left.
  */
 void core_drain(struct core * core);
@@ -223,12 +222,11 @@ void core_lease(struct core * core, clock_ns until);
 /* ---- what it is doing ---- */
 
 struct core_counts {
-	uint64_t fetched, published, republished, confirmed, nacked, returned, unfit,
-	    recorded;
-	uint32_t held_rows;              /* fetched, not yet recorded */
-	uint32_t in_flight;              /* published, not yet settled */
-	uint32_t unrecorded;             /* published, not yet recorded; <= window */
-	size_t bytes;                    /* of rows fetched and unresolved */
+	uint64_t fetched, published, republished, confirmed, nacked, returned, unfit, recorded;
+	uint32_t held_rows;  /* fetched, not yet recorded */
+	uint32_t in_flight;  /* published, not yet settled */
+	uint32_t unrecorded; /* published, not yet recorded; <= window */
+	size_t bytes;        /* of rows fetched and unresolved */
 };
 
 void core_count(const struct core * core, struct core_counts * counts);

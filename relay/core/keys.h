@@ -10,8 +10,8 @@
  */
 struct keys {
 	struct keys_entry {
-		uint64_t key;            /* 0: free */
-		uint32_t last;           /* place of the key's youngest row */
+		uint64_t key;  /* 0: free */
+		uint32_t last; /* place of the key's youngest row */
 	} * entries;
 	uint64_t mask;
 };

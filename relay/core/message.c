@@ -58,10 +58,10 @@ uint64_t
 message_key(struct bytes ordering_key)
 {
 	struct siphash s = {
-		.v0 = seed.k0 ^ UINT64_C(0x736f6d6570736575),
-		.v1 = seed.k1 ^ UINT64_C(0x646f72616e646f6d),
-		.v2 = seed.k0 ^ UINT64_C(0x6c7967656e657261),
-		.v3 = seed.k1 ^ UINT64_C(0x7465646279746573),
+	    .v0 = seed.k0 ^ UINT64_C(0x736f6d6570736575),
+	    .v1 = seed.k1 ^ UINT64_C(0x646f72616e646f6d),
+	    .v2 = seed.k0 ^ UINT64_C(0x6c7967656e657261),
+	    .v3 = seed.k1 ^ UINT64_C(0x7465646279746573),
 	};
 	const char * p = ordering_key.data;
 	size_t left = ordering_key.len;

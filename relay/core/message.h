@@ -12,25 +12,25 @@
  * points into memory of the batch; absent values are BYTES_NONE.
  */
 struct message {
-	int64_t id;                      /* outbox.message.id: header x-outbox-id */
-	uint64_t key;                    /* hash of ordering_key; 0: none */
-	struct batch * batch;            /* owner of all memory below */
-	struct bytes exchange;           /* "" is the default exchange */
+	int64_t id;            /* outbox.message.id: header x-outbox-id */
+	uint64_t key;          /* hash of ordering_key; 0: none */
+	struct batch * batch;  /* owner of all memory below */
+	struct bytes exchange; /* "" is the default exchange */
 	struct bytes routing_key;
 	struct bytes body;
-	struct bytes ordering_key;       /* header x-ordering-key */
-	struct bytes headers;            /* JSON text of an object */
+	struct bytes ordering_key; /* header x-ordering-key */
+	struct bytes headers;      /* JSON text of an object */
 	struct bytes type;
 	struct bytes app_id;
 	struct bytes content_type;
 	struct bytes content_encoding;
 	struct bytes correlation_id;
 	struct bytes reply_to;
-	int64_t timestamp_s;             /* seconds since 1970 */
-	int64_t expiration_ms;           /* -1: none */
-	int16_t priority;                /* 0..255; -1: none */
+	int64_t timestamp_s;   /* seconds since 1970 */
+	int64_t expiration_ms; /* -1: none */
+	int16_t priority;      /* 0..255; -1: none */
 	bool persistent;
-	uint8_t message_id[16];          /* UUID, network order */
+	uint8_t message_id[16]; /* UUID, network order */
 };
 
 /*
@@ -41,7 +41,7 @@ struct message {
 struct batch {
 	unsigned int references;
 	size_t count;
-	struct message * messages;       /* in id order */
+	struct message * messages; /* in id order */
 	void (*destroy)(struct batch *);
 };
 

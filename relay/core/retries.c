@@ -49,8 +49,8 @@ retries_take(struct retries * retries)
 
 		if (child >= retries->count)
 			break;
-		if (child + 1 < retries->count
-		    && retries->heap[child + 1].due < retries->heap[child].due)
+		if (child + 1 < retries->count &&
+		    retries->heap[child + 1].due < retries->heap[child].due)
 			child++;
 		if (retries->heap[child].due >= last.due)
 			break;

@@ -11,7 +11,7 @@
 struct retries {
 	struct retry {
 		clock_ns due;
-		uint32_t place;          /* in the ring */
+		uint32_t place; /* in the ring */
 	} * heap;
 	uint32_t count;
 	uint32_t max;

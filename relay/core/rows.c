@@ -46,12 +46,12 @@ rows_add(struct rows * rows, const struct message * message, uint64_t interval)
 	assert(size <= UINT32_MAX);
 	batch_ref(message->batch);
 	rows->ring[place] = (struct row){
-		.message = message,
-		.id = message->id,
-		.interval = interval,
-		.size = (uint32_t)size,
-		.next = ROW_NONE,
-		.state = ROW_WAITING,
+	    .message = message,
+	    .id = message->id,
+	    .interval = interval,
+	    .size = (uint32_t)size,
+	    .next = ROW_NONE,
+	    .state = ROW_WAITING,
 	};
 	rows->fetched++;
 	rows->unresolved++;
@@ -105,9 +105,9 @@ rows_mark(struct rows * rows, struct core_action * action)
 	rows->marking = rows->resolved;
 	rows->marking_max_id = rows->resolved_max_id;
 	action->record.position = (struct core_position){
-		.interval = last->interval,
-		.last_id = last->id,
-		.exhausted = last->ends_interval,
+	    .interval = last->interval,
+	    .last_id = last->id,
+	    .exhausted = last->ends_interval,
 	};
 	action->record.messages = rows->marking - rows->recorded;
 	action->record.max_id = rows->marking_max_id;

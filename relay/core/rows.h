@@ -16,40 +16,40 @@
  */
 
 enum row_state {
-	ROW_WAITING,            /* for the rows of its key before it */
-	ROW_READY,              /* may be published */
-	ROW_IN_FLIGHT,          /* published, not settled */
-	ROW_REFUSED,            /* waits for its next try; its key waits with it */
-	ROW_RESOLVED            /* confirmed; its message is given back */
+	ROW_WAITING,   /* for the rows of its key before it */
+	ROW_READY,     /* may be published */
+	ROW_IN_FLIGHT, /* published, not settled */
+	ROW_REFUSED,   /* waits for its next try; its key waits with it */
+	ROW_RESOLVED   /* confirmed; its message is given back */
 };
 
 #define ROW_NONE UINT32_MAX
 
 struct row {
-	const struct message * message;  /* NULL once resolved */
+	const struct message * message; /* NULL once resolved */
 	int64_t id;
 	uint64_t interval;
-	uint32_t size;                   /* counted against max_bytes */
-	uint32_t next;                   /* place of its key's next row, or ROW_NONE */
-	uint32_t publications;           /* so far; once is enough to count in the window */
-	uint8_t failures;                /* refusals so far; stays at 255 */
-	uint8_t state;                   /* enum row_state */
-	bool ends_interval;              /* no row of its interval comes after it */
+	uint32_t size;         /* counted against max_bytes */
+	uint32_t next;         /* place of its key's next row, or ROW_NONE */
+	uint32_t publications; /* so far; once is enough to count in the window */
+	uint8_t failures;      /* refusals so far; stays at 255 */
+	uint8_t state;         /* enum row_state */
+	bool ends_interval;    /* no row of its interval comes after it */
 };
 
 struct rows {
 	struct row * ring;
-	uint64_t mask;                   /* places - 1 */
+	uint64_t mask; /* places - 1 */
 	/* Sequence numbers, each the first one that is not (yet): */
 	uint64_t recorded;
-	uint64_t marking;                /* covered by the mark under way; else = recorded */
+	uint64_t marking; /* covered by the mark under way; else = recorded */
 	uint64_t resolved;
 	uint64_t fetched;
-	int64_t recorded_max_id;         /* greatest id covered by a committed mark */
-	int64_t marking_max_id;          /* ... or by the one under way */
-	int64_t resolved_max_id;         /* ... or else in the run of resolved rows */
+	int64_t recorded_max_id; /* greatest id covered by a committed mark */
+	int64_t marking_max_id;  /* ... or by the one under way */
+	int64_t resolved_max_id; /* ... or else in the run of resolved rows */
 	uint32_t unresolved;
-	size_t bytes;                    /* of unresolved rows */
+	size_t bytes; /* of unresolved rows */
 };
 
 /**

@@ -14,7 +14,7 @@
 static struct core * core;
 static struct core_action action;
 static clock_ns now;
-static int batches;                      /* alive */
+static int batches; /* alive */
 
 struct slab {
 	struct batch batch;
@@ -34,22 +34,25 @@ rows(int64_t first, const char * keys)
 {
 	struct slab * slab = calloc(1, sizeof(*slab));
 
-	slab->batch = (struct batch){.references = 1, .count = strlen(keys),
-	    .messages = slab->messages, .destroy = slab_free};
+	slab->batch = (struct batch){.references = 1,
+	    .count = strlen(keys),
+	    .messages = slab->messages,
+	    .destroy = slab_free};
 	for (size_t n = 0; n < slab->batch.count; n++)
 		slab->messages[n] = (struct message){.id = first + (int64_t)n,
-		    .key = keys[n] == '-' ? 0 : (uint64_t)keys[n], .batch = &slab->batch,
+		    .key = keys[n] == '-' ? 0 : (uint64_t)keys[n],
+		    .batch = &slab->batch,
 		    .body = {"0123456789", 10}};
 	batches++;
 	return (&slab->batch);
 }
 
 static const struct core_options usual = {
-	.window = 20,
-	.batch = 10,
-	.max_bytes = 1000,
-	.record_interval = CLOCK_MS(50),
-	.retry = {.initial = CLOCK_S(1), .multiplier = 2, .max = CLOCK_S(60)},
+    .window = 20,
+    .batch = 10,
+    .max_bytes = 1000,
+    .record_interval = CLOCK_MS(50),
+    .retry = {.initial = CLOCK_S(1), .multiplier = 2, .max = CLOCK_S(60)},
 };
 
 static void
@@ -243,8 +246,11 @@ the_window_bounds_what_is_published_and_not_recorded(void ** state)
 
 	(void)state;
 	finish(state);
-	start_with((struct core_options){.window = 2, .batch = 2, .max_bytes = 1000,
-	    .record_interval = CLOCK_S(1), .retry = usual.retry});
+	start_with((struct core_options){.window = 2,
+	    .batch = 2,
+	    .max_bytes = 1000,
+	    .record_interval = CLOCK_S(1),
+	    .retry = usual.retry});
 	fetched(rows(1, "ab"), 1, false);
 	ticket = published(1);
 	fetched(rows(3, "cd"), 1, false);
@@ -522,8 +528,11 @@ bytes_bound_what_is_fetched(void ** state)
 {
 	(void)state;
 	finish(state);
-	start_with((struct core_options){.window = 20, .batch = 10, .max_bytes = 45,
-	    .record_interval = CLOCK_S(1), .retry = usual.retry});
+	start_with((struct core_options){.window = 20,
+	    .batch = 10,
+	    .max_bytes = 45,
+	    .record_interval = CLOCK_S(1),
+	    .retry = usual.retry});
 	fetched(rows(1, "aaaa"), 1, false);
 	expect(CORE_FETCH);
 	assert_int_equal(action.fetch.bytes, 5);
@@ -540,8 +549,11 @@ rows_that_wait_for_a_key_do_not_pile_up(void ** state)
 
 	(void)state;
 	finish(state);
-	start_with((struct core_options){.window = 40, .batch = 4, .max_bytes = 100000,
-	    .record_interval = CLOCK_S(1), .retry = usual.retry});
+	start_with((struct core_options){.window = 40,
+	    .batch = 4,
+	    .max_bytes = 100000,
+	    .record_interval = CLOCK_S(1),
+	    .retry = usual.retry});
 	while (next() == CORE_FETCH) {
 		answer(rows(id, "aaaa"), 1, false);
 		id += 4;
@@ -643,6 +655,19 @@ a_drain_ends_when_a_fetch_after_the_last_mark_is_empty(void ** state)
 }
 
 static void
+a_drain_does_not_end_with_an_interval_left_open_before(void ** state)
+{
+	(void)state;
+	core_drain(core);
+	fetched(NULL, 1, true);
+	expect(CORE_FETCH);
+	assert_false(action.fetch.wait);
+	answer(rows(9, "-"), 2, true);
+	fetching();
+	published(9);
+}
+
+static void
 a_drain_takes_what_came_while_a_message_is_refused(void ** state)
 {
 	(void)state;
@@ -662,33 +687,34 @@ main(void)
 {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, start, finish)
 	const struct CMUnitTest tests[] = {
-		TEST(rows_without_a_key_go_in_the_order_written),
-		TEST(strict_order_has_one_unconfirmed_message_a_key),
-		TEST(a_key_is_free_again_after_its_last_row),
-		TEST(pipelined_mode_has_many_of_a_key_in_flight),
-		TEST(after_a_lost_link_all_unsettled_go_again_in_order),
-		TEST(the_window_bounds_what_is_published_and_not_recorded),
-		TEST(nothing_is_published_at_or_after_the_lease),
-		TEST(nothing_is_published_while_blocked_full_or_down),
-		TEST(what_the_link_had_no_room_for_counts_as_not_published),
-		TEST(a_mark_covers_only_the_unbroken_run_of_confirmed),
-		TEST(a_refused_message_is_tried_again_and_holds_only_its_key),
-		TEST(an_unfit_message_waits_longest_and_stays_in_the_window),
-		TEST(stale_unknown_and_repeated_tickets_are_ignored),
-		TEST(marks_are_due_by_time_or_by_a_quarter_window),
-		TEST(one_mark_at_a_time),
-		TEST(an_interval_known_exhausted_later_is_marked_so),
-		TEST(an_empty_answer_ends_no_other_interval),
-		TEST(the_greatest_id_is_that_of_recorded_rows),
-		TEST(a_fetch_waits_when_nothing_was_left_behind),
-		TEST(bytes_bound_what_is_fetched),
-		TEST(rows_that_wait_for_a_key_do_not_pile_up),
-		TEST(a_batch_is_given_back_once_its_rows_are_settled),
-		TEST(a_lost_source_forgets_all_rows),
-		TEST(a_stop_finishes_and_records_what_is_in_flight),
-		TEST(a_stop_does_not_wait_for_a_lost_peer),
-		TEST(a_drain_ends_when_a_fetch_after_the_last_mark_is_empty),
-		TEST(a_drain_takes_what_came_while_a_message_is_refused),
+	    TEST(rows_without_a_key_go_in_the_order_written),
+	    TEST(strict_order_has_one_unconfirmed_message_a_key),
+	    TEST(a_key_is_free_again_after_its_last_row),
+	    TEST(pipelined_mode_has_many_of_a_key_in_flight),
+	    TEST(after_a_lost_link_all_unsettled_go_again_in_order),
+	    TEST(the_window_bounds_what_is_published_and_not_recorded),
+	    TEST(nothing_is_published_at_or_after_the_lease),
+	    TEST(nothing_is_published_while_blocked_full_or_down),
+	    TEST(what_the_link_had_no_room_for_counts_as_not_published),
+	    TEST(a_mark_covers_only_the_unbroken_run_of_confirmed),
+	    TEST(a_refused_message_is_tried_again_and_holds_only_its_key),
+	    TEST(an_unfit_message_waits_longest_and_stays_in_the_window),
+	    TEST(stale_unknown_and_repeated_tickets_are_ignored),
+	    TEST(marks_are_due_by_time_or_by_a_quarter_window),
+	    TEST(one_mark_at_a_time),
+	    TEST(an_interval_known_exhausted_later_is_marked_so),
+	    TEST(an_empty_answer_ends_no_other_interval),
+	    TEST(the_greatest_id_is_that_of_recorded_rows),
+	    TEST(a_fetch_waits_when_nothing_was_left_behind),
+	    TEST(bytes_bound_what_is_fetched),
+	    TEST(rows_that_wait_for_a_key_do_not_pile_up),
+	    TEST(a_batch_is_given_back_once_its_rows_are_settled),
+	    TEST(a_lost_source_forgets_all_rows),
+	    TEST(a_stop_finishes_and_records_what_is_in_flight),
+	    TEST(a_stop_does_not_wait_for_a_lost_peer),
+	    TEST(a_drain_ends_when_a_fetch_after_the_last_mark_is_empty),
+	    TEST(a_drain_does_not_end_with_an_interval_left_open_before),
+	    TEST(a_drain_takes_what_came_while_a_message_is_refused),
 	};
 
 	return (cmocka_run_group_tests(tests, NULL, NULL));

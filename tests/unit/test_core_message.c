@@ -69,9 +69,9 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(the_hash_is_siphash_2_4),
-		cmocka_unit_test(the_seed_decides),
-		cmocka_unit_test(every_byte_and_the_length_count),
+	    cmocka_unit_test(the_hash_is_siphash_2_4),
+	    cmocka_unit_test(the_seed_decides),
+	    cmocka_unit_test(every_byte_and_the_length_count),
 	};
 
 	return (cmocka_run_group_tests(tests, NULL, NULL));

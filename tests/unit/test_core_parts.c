@@ -50,7 +50,8 @@ ready_finds_the_next_member_at_every_size(void ** state)
 			place = from;
 			while (place < sizes[s] && !member[place])
 				place++;
-			assert_int_equal(ready_from(&ready, from), place < sizes[s] ? place : READY_NONE);
+			assert_int_equal(ready_from(&ready, from),
+			    place < sizes[s] ? place : READY_NONE);
 		}
 		ready_clear(&ready);
 		assert_int_equal(ready_from(&ready, 0), READY_NONE);
@@ -120,9 +121,9 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(ready_finds_the_next_member_at_every_size),
-		cmocka_unit_test(keys_remember_the_youngest_row_of_each),
-		cmocka_unit_test(retries_come_out_in_the_order_they_are_due),
+	    cmocka_unit_test(ready_finds_the_next_member_at_every_size),
+	    cmocka_unit_test(keys_remember_the_youngest_row_of_each),
+	    cmocka_unit_test(retries_come_out_in_the_order_they_are_due),
 	};
 
 	return (cmocka_run_group_tests(tests, NULL, NULL));
