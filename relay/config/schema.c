@@ -95,7 +95,7 @@ const struct setting schema[] = {
 	    .max = 1024 * 1024 * MIB},
 	{.key = "publish.confirm_timeout", .type = SETTING_DURATION,
 	    AT(publish.confirm_timeout), .fallback = "15s", .min = CLOCK_S(1),
-	    .max = CLOCK_S(3600)},
+	    .max = CLOCK_S(3600), .later = true},
 	{.key = "publish.mandatory", .type = SETTING_BOOL, AT(publish.mandatory),
 	    .fallback = "true"},
 	{.key = "publish.ordering", .type = SETTING_ENUM, AT(publish.ordering),
