@@ -33,13 +33,13 @@ struct log_field {
  * Write one line if ${level} is enabled.  Values are escaped as the format
  * asks; a line is at most 4096 bytes and is written with one write(2).
  */
-#define log_event(level, event, ...) \
-	log_write((level), (event), \
-	    (const struct log_field[]){__VA_ARGS__ __VA_OPT__(,) LOG_END})
-#define log_debug(event, ...) log_event(LOG_LEVEL_DEBUG, event, __VA_ARGS__)
-#define log_info(event, ...) log_event(LOG_LEVEL_INFO, event, __VA_ARGS__)
-#define log_warn(event, ...) log_event(LOG_LEVEL_WARN, event, __VA_ARGS__)
-#define log_error(event, ...) log_event(LOG_LEVEL_ERROR, event, __VA_ARGS__)
+#define log_event(level, ...) log_fields(level, __VA_ARGS__, LOG_END)
+#define log_fields(level, event, ...) \
+	log_write((level), (event), (const struct log_field[]){__VA_ARGS__})
+#define log_debug(...) log_event(LOG_LEVEL_DEBUG, __VA_ARGS__)
+#define log_info(...) log_event(LOG_LEVEL_INFO, __VA_ARGS__)
+#define log_warn(...) log_event(LOG_LEVEL_WARN, __VA_ARGS__)
+#define log_error(...) log_event(LOG_LEVEL_ERROR, __VA_ARGS__)
 
 void log_write(enum log_level level, const char * event, const struct log_field * fields);
 
