@@ -23,9 +23,9 @@ choose_file(const struct cli_arguments * arguments)
 	if (named != NULL && named[0] == '\0' && arguments->config_file == NULL)
 		named = NULL;
 	return ((struct config_request){
-		.file = named != NULL ? named : DEFAULT_FILE,
-		.file_required = named != NULL,
-		.environment = environ,
+	    .file = named != NULL ? named : DEFAULT_FILE,
+	    .file_required = named != NULL,
+	    .environment = environ,
 	});
 }
 

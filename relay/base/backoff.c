@@ -22,16 +22,15 @@ next_random(struct backoff * b)
 }
 
 void
-backoff_init(struct backoff * b, clock_ns initial, double multiplier, clock_ns max,
-    uint64_t seed)
+backoff_init(struct backoff * b, clock_ns initial, double multiplier, clock_ns max, uint64_t seed)
 {
 	assert(initial > 0 && max > 0 && multiplier >= 1);
 	*b = (struct backoff){
-		.initial = initial,
-		.max = max,
-		.multiplier = multiplier,
-		/* Seeds are often small numbers: spread them over all bits. */
-		.random = (seed + 1) * UINT64_C(0x9e3779b97f4a7c15),
+	    .initial = initial,
+	    .max = max,
+	    .multiplier = multiplier,
+	    /* Seeds are often small numbers: spread them over all bits. */
+	    .random = (seed + 1) * UINT64_C(0x9e3779b97f4a7c15),
 	};
 	if (b->random == 0)
 		b->random = 1;
@@ -43,7 +42,7 @@ clock_ns
 backoff_next(struct backoff * b)
 {
 	double ceiling = (double)b->initial;
-	double share = (double)(next_random(b) >> 11) / 9007199254740992.0;   /* [0, 1) */
+	double share = (double)(next_random(b) >> 11) / 9007199254740992.0; /* [0, 1) */
 
 	for (unsigned int n = 0; n < b->failures && ceiling < (double)b->max; n++) {
 		if (b->multiplier <= 1)

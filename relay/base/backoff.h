@@ -13,9 +13,9 @@
 struct backoff {
 	clock_ns initial;
 	clock_ns max;
-	double multiplier;       /* at least 1 */
-	unsigned int failures;   /* since the last success */
-	uint64_t random;         /* state of the jitter; never 0 */
+	double multiplier;     /* at least 1 */
+	unsigned int failures; /* since the last success */
+	uint64_t random;       /* state of the jitter; never 0 */
 };
 
 /**

@@ -14,6 +14,7 @@
 static void
 close_gap(struct buffer * b)
 {
+	assert(b->data != NULL);
 	memmove(b->data, b->data + b->start, b->end - b->start);
 	b->end -= b->start;
 	b->start = 0;
@@ -23,7 +24,8 @@ static int
 grow(struct buffer * b, size_t needed)
 {
 	size_t capacity = b->capacity < BUFFER_FIRST_CAPACITY / 2 ?
-	    BUFFER_FIRST_CAPACITY : b->capacity * 2;
+	    BUFFER_FIRST_CAPACITY :
+	    b->capacity * 2;
 	char * data;
 
 	/* A capacity above half of the address space was never allocated. */

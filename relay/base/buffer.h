@@ -13,7 +13,7 @@ struct buffer {
 	size_t start;
 	size_t end;
 	size_t capacity;
-	size_t max;      /* most bytes of capacity; from outside: always set */
+	size_t max; /* most bytes of capacity; from outside: always set */
 };
 
 /**

@@ -12,9 +12,9 @@
 typedef int64_t clock_ns;
 
 #define CLOCK_NEVER INT64_MAX
-#define CLOCK_US(n) ((clock_ns)(n) * 1000)
-#define CLOCK_MS(n) ((clock_ns)(n) * 1000000)
-#define CLOCK_S(n) ((clock_ns)(n) * 1000000000)
+#define CLOCK_US(n) ((clock_ns)(n)*1000)
+#define CLOCK_MS(n) ((clock_ns)(n)*1000000)
+#define CLOCK_S(n) ((clock_ns)(n)*1000000000)
 
 /**
  * clock_now():

@@ -18,7 +18,7 @@
  * characters is never given away.
  */
 #define LINE_MAX_BYTES 4096
-#define LINE_TAIL 8                  /* closing quote, brace, newline */
+#define LINE_TAIL 8 /* closing quote, brace, newline */
 #define REPEAT_INTERVAL CLOCK_S(30)
 
 struct line {
@@ -139,8 +139,7 @@ put_field(struct line * l, const struct log_field * field)
 		fits = put(l, ",\"", 2) && put(l, field->key, strlen(field->key)) &&
 		    put(l, "\":", 2);
 	} else {
-		fits = put(l, " ", 1) && put(l, field->key, strlen(field->key)) &&
-		    put(l, "=", 1);
+		fits = put(l, " ", 1) && put(l, field->key, strlen(field->key)) && put(l, "=", 1);
 	}
 
 	/* A key needs room for the shortest value. */
@@ -172,9 +171,10 @@ put_head(struct line * l, enum log_level level, const char * event)
 	clock_gettime(CLOCK_REALTIME, &t);
 	gmtime_r(&t.tv_sec, &tm);
 	strftime(time_text, sizeof(time_text), "%Y-%m-%dT%H:%M:%S", &tm);
-	len = snprintf(head, sizeof(head), line_format == LOG_FORMAT_JSON ?
-	    "{\"time\":\"%s.%03ldZ\",\"level\":\"%s\",\"event\":\"%.64s\"" :
-	    "time=%s.%03ldZ level=%s event=%.64s",
+	len = snprintf(head, sizeof(head),
+	    line_format == LOG_FORMAT_JSON ?
+		"{\"time\":\"%s.%03ldZ\",\"level\":\"%s\",\"event\":\"%.64s\"" :
+		"time=%s.%03ldZ level=%s event=%.64s",
 	    time_text, t.tv_nsec / 1000000, level_names[level], event);
 	put(l, head, (size_t)len);
 }

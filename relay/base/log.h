@@ -19,8 +19,8 @@ enum log_level { LOG_LEVEL_DEBUG, LOG_LEVEL_INFO, LOG_LEVEL_WARN, LOG_LEVEL_ERRO
 enum log_format { LOG_FORMAT_LOGFMT, LOG_FORMAT_JSON };
 
 struct log_field {
-	const char * key;       /* NULL ends the list */
-	const char * text;      /* NULL: use number */
+	const char * key;  /* NULL ends the list */
+	const char * text; /* NULL: use number */
 	int64_t number;
 };
 

@@ -9,9 +9,9 @@
  *   if (s.best != NULL) ...
  */
 struct suggestion {
-	const char * word;       /* what was typed */
-	const char * best;       /* nearest known word; NULL: none is near */
-	unsigned int distance;   /* of best */
+	const char * word;     /* what was typed */
+	const char * best;     /* nearest known word; NULL: none is near */
+	unsigned int distance; /* of best */
 };
 
 /**

@@ -12,8 +12,8 @@
  * could be a password is shown as ***.
  */
 static const struct cli_option options[] = {
-	{"print", NULL, "show each key, its value and where it comes from"},
-	{NULL, NULL, NULL},
+    {"print", NULL, "show each key, its value and where it comes from"},
+    {NULL, NULL, NULL},
 };
 
 void
@@ -58,8 +58,8 @@ describe_url(const char * text, char * description, size_t size)
 static void
 print_value(const struct config_item * item, const char * value)
 {
-	static char description[URL_DESCRIPTION_MAX > DSN_DESCRIPTION_MAX ?
-	    URL_DESCRIPTION_MAX : DSN_DESCRIPTION_MAX];
+	static char description[URL_DESCRIPTION_MAX > DSN_DESCRIPTION_MAX ? URL_DESCRIPTION_MAX :
+									    DSN_DESCRIPTION_MAX];
 
 	if (item->secret == CONFIG_SECRET_DSN) {
 		dsn_describe(value, description);
@@ -114,11 +114,11 @@ run(const struct cli_arguments * arguments, const struct config * config)
 }
 
 const struct cli_command cli_check = {
-	.name = "check",
-	.summary = "read and validate the configuration, connect nowhere",
-	.description =
-	    "Every mistake is reported with file, line and column; the exit code is 78 then.",
-	.example = "outbox-relay check --print --config outbox-relay.yaml",
-	.options = options,
-	.run = run,
+    .name = "check",
+    .summary = "read and validate the configuration, connect nowhere",
+    .description =
+	"Every mistake is reported with file, line and column; the exit code is 78 then.",
+    .example = "outbox-relay check --print --config outbox-relay.yaml",
+    .options = options,
+    .run = run,
 };

@@ -15,14 +15,14 @@
  * options, behind it with the command's.  It prints nothing itself, so that
  * every complaint looks alike, names the nearest known word and exits with 64.
  */
-#define COMMAND_OPTION 256               /* getopt's value of command->options[0] */
+#define COMMAND_OPTION 256 /* getopt's value of command->options[0] */
 #define GO_ON (-1)
 
 static const struct option program_options[] = {
-	{"config", required_argument, NULL, 'c'},
-	{"help", no_argument, NULL, 'h'},
-	{"version", no_argument, NULL, 'V'},
-	{NULL, 0, NULL, 0},
+    {"config", required_argument, NULL, 'c'},
+    {"help", no_argument, NULL, 'h'},
+    {"version", no_argument, NULL, 'V'},
+    {NULL, 0, NULL, 0},
 };
 
 static int __attribute__((format(printf, 2, 0)))
@@ -30,13 +30,12 @@ complain(const struct cli_command * command, const char * format, va_list argume
 {
 	fputs("outbox-relay: ", stderr);
 	vfprintf(stderr, format, arguments);
-	fprintf(stderr, "\nTry: outbox-relay %s%s--help\n",
-	    command != NULL ? command->name : "", command != NULL ? " " : "");
+	fprintf(stderr, "\nTry: outbox-relay %s%s--help\n", command != NULL ? command->name : "",
+	    command != NULL ? " " : "");
 	return (EXIT_USAGE);
 }
 
-static int __attribute__((format(printf, 1, 2)))
-usage(const char * format, ...)
+static int __attribute__((format(printf, 1, 2))) usage(const char * format, ...)
 {
 	va_list arguments;
 

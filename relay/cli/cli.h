@@ -22,8 +22,8 @@
  * and one line in the table of relay/cli/commands.c.
  */
 struct cli_option {
-	const char * name;               /* without the dashes; NULL ends the list */
-	const char * argument;           /* its argument's name; NULL: a flag */
+	const char * name;     /* without the dashes; NULL ends the list */
+	const char * argument; /* its argument's name; NULL: a flag */
 	const char * help;
 };
 
@@ -33,22 +33,22 @@ struct cli_option {
 
 struct cli_arguments {
 	const struct cli_command * command;
-	const char * config_file;        /* as named by --config; NULL: not */
-	size_t word_count;               /* what is no option, behind the command */
+	const char * config_file; /* as named by --config; NULL: not */
+	size_t word_count;        /* what is no option, behind the command */
 	const char * words[CLI_WORDS_MAX];
-	const char * values[CLI_OPTIONS_MAX];   /* beside command->options; NULL: not given */
+	const char * values[CLI_OPTIONS_MAX]; /* beside command->options; NULL: not given */
 };
 
 struct cli_command {
-	const char * name;               /* one word */
-	const char * words;              /* "show ID" for the help; NULL: takes none */
+	const char * name;  /* one word */
+	const char * words; /* "show ID" for the help; NULL: takes none */
 	size_t words_min;
 	size_t words_max;
-	const char * summary;            /* half a line */
-	const char * description;        /* lines for --help; NULL: none */
+	const char * summary;     /* half a line */
+	const char * description; /* lines for --help; NULL: none */
 	const char * example;
-	const struct cli_option * options;      /* NULL: none */
-	bool daemon;                     /* what it has to say goes to the log */
+	const struct cli_option * options; /* NULL: none */
+	bool daemon;                       /* what it has to say goes to the log */
 
 	/* Does it; returns an enum exit_code.  Data goes to stdout, all else to
 	 * stderr (cli_fail).  The configuration is valid. */

@@ -11,8 +11,8 @@
  * entry stands here, so that relay/cli/run.c knows nothing of command lines.
  */
 static const struct cli_option run_options[] = {
-	{"until-empty", NULL, "end with 0 once nothing is pending"},
-	{NULL, NULL, NULL},
+    {"until-empty", NULL, "end with 0 once nothing is pending"},
+    {NULL, NULL, NULL},
 };
 
 static int
@@ -22,22 +22,21 @@ run(const struct cli_arguments * arguments, const struct config * config)
 }
 
 static const struct cli_command cli_run = {
-	.name = "run",
-	.summary = "publish what the outbox holds, until told to stop",
-	.description =
-	    "The daemon. SIGTERM and SIGINT finish what is in flight, record it and end;\n"
-	    "a second signal ends at once.",
-	.example = "outbox-relay run --config outbox-relay.yaml",
-	.options = run_options,
-	.daemon = true,
-	.run = run,
+    .name = "run",
+    .summary = "publish what the outbox holds, until told to stop",
+    .description = "The daemon. SIGTERM and SIGINT finish what is in flight, record it and end;\n"
+		   "a second signal ends at once.",
+    .example = "outbox-relay run --config outbox-relay.yaml",
+    .options = run_options,
+    .daemon = true,
+    .run = run,
 };
 
 const struct cli_command * const cli_commands[] = {
-	&cli_run,
-	&cli_check,
-	&cli_migrate,
-	&cli_status,
-	&cli_message,
-	NULL,
+    &cli_run,
+    &cli_check,
+    &cli_migrate,
+    &cli_status,
+    &cli_message,
+    NULL,
 };

@@ -72,7 +72,7 @@ check_file(struct loading * l, const struct setting * setting, const char * path
 {
 	bool password = strstr(setting->key, "password") != NULL;
 	struct place place = loading_origin(l->config, setting)->place;
-	struct stat status;
+	struct stat status = {0};
 	const char * problem = NULL;
 
 	if (access(path, R_OK) != 0 || stat(path, &status) != 0)

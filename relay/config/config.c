@@ -41,8 +41,8 @@ find_file(struct loading * l, const char * name, const struct origin * origin)
 	}
 	if (origin->kind == ORIGIN_FILE && strchr(l->request->file, '/') != NULL) {
 		const char * file = l->request->file;
-		int len = snprintf(path, sizeof(path), "%.*s/%s",
-		    (int)(strrchr(file, '/') - file), file, name);
+		int len = snprintf(path, sizeof(path), "%.*s/%s", (int)(strrchr(file, '/') - file),
+		    file, name);
 
 		if (len > 0 && (size_t)len < sizeof(path))
 			return (pool_copy(l->pool, path, (size_t)len));
@@ -60,8 +60,8 @@ report_value(struct loading * l, const struct setting * setting, struct place pl
 	else if (text == NULL)
 		report_error(l->report, place, NULL, "%s must be %s, not null", setting->key, why);
 	else
-		report_error(l->report, place, NULL, "%s must be %s, not \"%.60s\"%s",
-		    setting->key, why, text, strlen(text) > 60 ? "..." : "");
+		report_error(l->report, place, NULL, "%s must be %s, not \"%.60s\"%s", setting->key,
+		    why, text, strlen(text) > 60 ? "..." : "");
 }
 
 void
@@ -97,8 +97,9 @@ loading_list(struct loading * l, const struct setting * setting, const char * co
 	const char ** list;
 
 	if (count < (size_t)setting->min || count > (size_t)setting->max) {
-		report_error(l->report, origin->place, NULL, "%s must have %d to %d entries, not %zu",
-		    setting->key, (int)setting->min, (int)setting->max, count);
+		report_error(l->report, origin->place, NULL,
+		    "%s must have %d to %d entries, not %zu", setting->key, (int)setting->min,
+		    (int)setting->max, count);
 		return;
 	}
 	if ((list = pool_alloc(l->pool, (count + 1) * sizeof(*list))) == NULL) {
@@ -125,8 +126,8 @@ loading_maps(struct loading * l, const struct setting * setting, const struct no
     const struct origin * origin)
 {
 	if (node == NULL || node->kind != NODE_LIST || node->count > (size_t)setting->max) {
-		report_error(l->report, origin->place, NULL,
-		    "%s must be a list of at most %d maps", setting->key, (int)setting->max);
+		report_error(l->report, origin->place, NULL, "%s must be a list of at most %d maps",
+		    setting->key, (int)setting->max);
 		return;
 	}
 	for (const struct node * item = node->first; item != NULL; item = item->next) {
@@ -184,8 +185,8 @@ config_free(struct config * config)
 }
 
 void
-config_complain(const struct config * config, struct config_report * report,
-    const char * key, size_t item, const char * text, const char * remedy)
+config_complain(const struct config * config, struct config_report * report, const char * key,
+    size_t item, const char * text, const char * remedy)
 {
 	const struct origin * origin = loading_origin(config, schema_find(key));
 	struct place place = origin->place;
@@ -229,7 +230,8 @@ config_item(const struct config * config, size_t index, struct config_item * ite
 		item->count = item->values[0] != NULL;
 		break;
 	case SETTING_STRINGS:
-		item->count = *(const size_t *)(const void *)((const char *)config + s->count_offset);
+		item->count = *(const size_t *)(const void *)((const char *)config +
+		    s->count_offset);
 		memcpy(item->values, *(const char * const * const *)(const void *)value,
 		    item->count * sizeof(item->values[0]));
 		break;

@@ -28,19 +28,19 @@ enum config_wake { CONFIG_WAKE_LISTEN, CONFIG_WAKE_POLL };
  */
 struct config {
 	struct {
-		const char * dsn;            /* "": libpq's defaults and PG* variables */
-		const char * password_file;  /* NULL: none */
+		const char * dsn;           /* "": libpq's defaults and PG* variables */
+		const char * password_file; /* NULL: none */
 		const char * schema;
 		bool wait_for_flush;
 	} postgres;
 	struct {
 		const char * const * urls;
-		size_t url_count;            /* at least 1 */
-		const char * password_file;  /* NULL: none */
-		int auth;                    /* enum config_auth */
-		clock_ns heartbeat;          /* whole seconds, at most 65535; 0: off */
+		size_t url_count;           /* at least 1 */
+		const char * password_file; /* NULL: none */
+		int auth;                   /* enum config_auth */
+		clock_ns heartbeat;         /* whole seconds, at most 65535; 0: off */
 		struct {
-			const char * ca_file;    /* each NULL: none */
+			const char * ca_file; /* each NULL: none */
 			const char * cert_file;
 			const char * key_file;
 			const char * server_name;
@@ -48,45 +48,45 @@ struct config {
 	} rabbitmq;
 	struct {
 		uint32_t window;
-		uint32_t batch;              /* 1..window */
+		uint32_t batch; /* 1..window */
 		size_t max_bytes_in_flight;
 		clock_ns confirm_timeout;
 		bool mandatory;
-		int ordering;                /* enum config_ordering */
-		int cloudevents;             /* enum config_cloudevents */
+		int ordering;    /* enum config_ordering */
+		int cloudevents; /* enum config_cloudevents */
 	} publish;
 	struct {
 		clock_ns initial;
 		double multiplier;
-		clock_ns max;                /* at least initial */
+		clock_ns max; /* at least initial */
 		uint32_t max_attempts;
-		int on_dead;                 /* enum config_on_dead */
+		int on_dead; /* enum config_on_dead */
 	} retry;
 	struct {
-		int mode;                    /* enum config_wake */
+		int mode; /* enum config_wake */
 		clock_ns poll_interval;
 	} wake;
 	struct {
-		const char * listen;         /* host:port; NULL: off */
+		const char * listen; /* host:port; NULL: off */
 	} http;
 	struct {
-		int level;                   /* enum log_level */
-		int format;                  /* enum log_format */
+		int level;  /* enum log_level */
+		int format; /* enum log_format */
 	} log;
 	struct {
-		size_t exchanges;            /* how many are declared */
+		size_t exchanges; /* how many are declared */
 		size_t queues;
 		size_t bindings;
 	} topology;
 
-	struct config_private * private;     /* where the values come from; their memory */
+	struct config_private * private; /* where the values come from; their memory */
 };
 
 /* Where to read it. */
 struct config_request {
-	const char * file;               /* NULL: no file */
-	bool file_required;              /* a missing file is a mistake */
-	char * const * environment;      /* "NAME=value", NULL ends it; NULL: none */
+	const char * file;          /* NULL: no file */
+	bool file_required;         /* a missing file is a mistake */
+	char * const * environment; /* "NAME=value", NULL ends it; NULL: none */
 };
 
 /*
@@ -123,8 +123,8 @@ void config_free(struct config * config);
  * Add an error about the value of ${key} (its item number ${item} if it is a
  * list), at the place it was set.
  */
-void config_complain(const struct config * config, struct config_report * report,
-    const char * key, size_t item, const char * text, const char * remedy);
+void config_complain(const struct config * config, struct config_report * report, const char * key,
+    size_t item, const char * text, const char * remedy);
 
 /**
  * config_report_print(report, out):
@@ -147,21 +147,21 @@ void config_report_free(struct config_report * report);
 /* What a value may give away when it is shown. */
 enum config_secret {
 	CONFIG_PUBLIC,
-	CONFIG_SECRET_DSN,               /* libpq conninfo or URI */
-	CONFIG_SECRET_URL                /* amqp URLs */
+	CONFIG_SECRET_DSN, /* libpq conninfo or URI */
+	CONFIG_SECRET_URL  /* amqp URLs */
 };
 
 /* One key as it stands. */
 struct config_item {
-	const char * key;                /* "publish.window" */
-	const char * environment_name;   /* "OUTBOX_RELAY_PUBLISH_WINDOW" */
+	const char * key;              /* "publish.window" */
+	const char * environment_name; /* "OUTBOX_RELAY_PUBLISH_WINDOW" */
 	enum config_secret secret;
 	bool list;
-	size_t count;                    /* of values; 1 unless it is a list; 0: null */
-	const char * values[32];         /* as they would stand in the file */
-	char place[4160];                /* "default", "FILE:LINE", "environment NAME" */
-	char text[64];                   /* room for a number's text */
-	char name[64];                   /* room for environment_name */
+	size_t count;            /* of values; 1 unless it is a list; 0: null */
+	const char * values[32]; /* as they would stand in the file */
+	char place[4160];        /* "default", "FILE:LINE", "environment NAME" */
+	char text[64];           /* room for a number's text */
+	char name[64];           /* room for environment_name */
 };
 
 /**

@@ -57,8 +57,8 @@ report_syntax(struct reading * r)
 		    "the file must be UTF-8 text", "not valid YAML: %s", problem);
 	} else {
 		report_error(r->report, place_of(r, p->problem_mark),
-		    is_indented_by_tab(r, p->problem_mark.line) ?
-		    "indent with spaces, not tabs" : NULL,
+		    is_indented_by_tab(r, p->problem_mark.line) ? "indent with spaces, not tabs" :
+								  NULL,
 		    "not valid YAML: %s%s%s", problem, p->context == NULL ? "" : " ",
 		    p->context == NULL ? "" : p->context);
 	}
@@ -81,8 +81,8 @@ new_node(struct reading * r, enum node_kind kind, yaml_mark_t mark)
 	struct node * node;
 
 	if (++r->nodes > DOCUMENT_NODES_MAX) {
-		report_error(r->report, place_of(r, mark), NULL,
-		    "the file has more than %d values", DOCUMENT_NODES_MAX);
+		report_error(r->report, place_of(r, mark), NULL, "the file has more than %d values",
+		    DOCUMENT_NODES_MAX);
 		return (NULL);
 	}
 	if ((node = pool_alloc(r->pool, sizeof(*node))) == NULL) {
@@ -255,8 +255,8 @@ read_stream(struct reading * r)
 			return (NULL);
 		type = event.type;
 		if (type == YAML_DOCUMENT_START_EVENT && root != NULL) {
-			report_error(r->report, place_of(r, event.start_mark),
-			    "keep one document", "the file holds more than one document");
+			report_error(r->report, place_of(r, event.start_mark), "keep one document",
+			    "the file holds more than one document");
 			failed = true;
 		} else if (type != YAML_STREAM_START_EVENT && type != YAML_STREAM_END_EVENT &&
 		    type != YAML_DOCUMENT_START_EVENT && type != YAML_DOCUMENT_END_EVENT) {
@@ -276,13 +276,17 @@ document_read(struct pool * pool, struct config_report * report, const char * so
     const char * data, size_t size)
 {
 	struct reading r = {
-		.pool = pool, .report = report, .source = source, .data = data, .size = size,
+	    .pool = pool,
+	    .report = report,
+	    .source = source,
+	    .data = data,
+	    .size = size,
 	};
 	struct node * root;
 
 	if (size > DOCUMENT_BYTES_MAX) {
-		report_error(report, (struct place){source, 0, 0}, NULL,
-		    "larger than %d bytes", DOCUMENT_BYTES_MAX);
+		report_error(report, (struct place){source, 0, 0}, NULL, "larger than %d bytes",
+		    DOCUMENT_BYTES_MAX);
 		return (NULL);
 	}
 	if (!yaml_parser_initialize(&r.parser)) {
@@ -301,5 +305,5 @@ node_is_null(const struct node * node)
 {
 	return (node->kind == NODE_SCALAR && node->plain &&
 	    (node->text[0] == '\0' || strcmp(node->text, "~") == 0 ||
-	    strcasecmp(node->text, "null") == 0));
+		strcasecmp(node->text, "null") == 0));
 }

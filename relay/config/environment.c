@@ -15,8 +15,8 @@
 static bool
 is_foreign(const char * name)
 {
-	static const char * const exact[] = {PREFIX "CONFIG", PREFIX "PORT",
-	    PREFIX "SERVICE_HOST", PREFIX "SERVICE_PORT"};
+	static const char * const exact[] = {PREFIX "CONFIG", PREFIX "PORT", PREFIX "SERVICE_HOST",
+	    PREFIX "SERVICE_PORT"};
 	static const char * const families[] = {PREFIX "PORT_", PREFIX "SERVICE_PORT_"};
 
 	for (size_t i = 0; i < sizeof(exact) / sizeof(exact[0]); i++) {

@@ -85,7 +85,7 @@ expand_value(struct pool * pool, const char * text, char * const * environment, 
 			goto done;
 	}
 	if ((result = pool_copy(pool, buffer_size(&out) > 0 ? buffer_content(&out) : "",
-	    buffer_size(&out))) == NULL)
+		 buffer_size(&out))) == NULL)
 		why[0] = '\0';
 done:
 	buffer_free(&out);

@@ -169,8 +169,8 @@ report_unknown(struct loading * l, const char * section, const struct node * key
 		snprintf(remedy, sizeof(remedy), "did you mean \"%s\"?", suggestion.best);
 	else
 		snprintf(remedy, sizeof(remedy), "known here: %s", known);
-	report_error(l->report, node_place(l, key), remedy, "unknown key \"%.60s\"%s%s",
-	    key->text, *section != '\0' ? " in " : "", section);
+	report_error(l->report, node_place(l, key), remedy, "unknown key \"%.60s\"%s%s", key->text,
+	    *section != '\0' ? " in " : "", section);
 }
 
 static void
@@ -191,8 +191,8 @@ read_section(struct loading * l, const char * section, const struct node * map)
 
 		if (report_full(l->report))
 			return;
-		len = snprintf(key, sizeof(key), "%s%s%s", section,
-		    *section != '\0' ? "." : "", node->key->text);
+		len = snprintf(key, sizeof(key), "%s%s%s", section, *section != '\0' ? "." : "",
+		    node->key->text);
 		if ((size_t)len >= sizeof(key) || strchr(node->key->text, '.') != NULL)
 			report_unknown(l, section, node->key);
 		else if ((setting = schema_find(key)) != NULL)
@@ -213,10 +213,10 @@ open_file(struct loading * l)
 
 	if (fd == -1) {
 		if (errno != ENOENT || l->request->file_required)
-			report_error(l->report, place, errno == ENOENT ?
-			    "create the file, or name another one with --config" :
-			    "let the user of the relay read it", "cannot be read: %s",
-			    strerror(errno));
+			report_error(l->report, place,
+			    errno == ENOENT ? "create the file, or name another one with --config" :
+					      "let the user of the relay read it",
+			    "cannot be read: %s", strerror(errno));
 		return (-1);
 	}
 	if (fstat(fd, &status) == 0)
@@ -245,8 +245,8 @@ loading_file(struct loading * l)
 		report_error(l->report, (struct place){file, 0, 0}, NULL, "cannot be read: %s",
 		    strerror(errno));
 	else if (size == -2)
-		report_error(l->report, (struct place){file, 0, 0},
-		    "is it really a configuration?", "larger than %d bytes", DOCUMENT_BYTES_MAX);
+		report_error(l->report, (struct place){file, 0, 0}, "is it really a configuration?",
+		    "larger than %d bytes", DOCUMENT_BYTES_MAX);
 	else if ((root = document_read(&nodes, l->report, file, data, (size_t)size)) != NULL)
 		read_section(l, "", root);
 done:

@@ -18,21 +18,21 @@ enum origin_kind { ORIGIN_DEFAULT, ORIGIN_FILE, ORIGIN_ENVIRONMENT };
 /* Where the value of a setting comes from. */
 struct origin {
 	enum origin_kind kind;
-	struct place place;              /* source: kept in the pool */
-	struct place items[SCHEMA_LIST_MAX];    /* of a list from the file */
+	struct place place;                  /* source: kept in the pool */
+	struct place items[SCHEMA_LIST_MAX]; /* of a list from the file */
 };
 
 struct config_private {
-	struct pool pool;                /* every string of the config */
-	struct origin origins[SCHEMA_SIZE_MAX];         /* beside schema */
+	struct pool pool;                       /* every string of the config */
+	struct origin origins[SCHEMA_SIZE_MAX]; /* beside schema */
 };
 
 struct loading {
 	struct config * config;
 	struct config_report * report;
 	const struct config_request * request;
-	struct pool * pool;              /* config->private->pool */
-	bool world_readable;             /* the file */
+	struct pool * pool;  /* config->private->pool */
+	bool world_readable; /* the file */
 };
 
 /**
@@ -46,15 +46,15 @@ void loading_value(struct loading * l, const struct setting * setting, const cha
  * loading_list(l, setting, texts, count, origin):
  * The same for SETTING_STRINGS; ${count} may be above the setting's maximum.
  */
-void loading_list(struct loading * l, const struct setting * setting,
-    const char * const * texts, size_t count, const struct origin * origin);
+void loading_list(struct loading * l, const struct setting * setting, const char * const * texts,
+    size_t count, const struct origin * origin);
 
 /**
  * loading_maps(l, setting, node, origin):
  * The same for SETTING_MAPS.
  */
-void loading_maps(struct loading * l, const struct setting * setting,
-    const struct node * node, const struct origin * origin);
+void loading_maps(struct loading * l, const struct setting * setting, const struct node * node,
+    const struct origin * origin);
 
 /**
  * loading_file(l):

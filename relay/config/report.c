@@ -20,9 +20,8 @@ make_line(char * text)
 	}
 }
 
-static void __attribute__((format(printf, 5, 0)))
-add(struct config_report * report, bool warning, struct place place, const char * remedy,
-    const char * format, va_list arguments)
+static void __attribute__((format(printf, 5, 0))) add(struct config_report * report, bool warning,
+    struct place place, const char * remedy, const char * format, va_list arguments)
 {
 	struct config_mistake * mistake;
 	unsigned int count = report->errors + report->warnings;
@@ -79,8 +78,7 @@ report_warning(struct config_report * report, struct place place, const char * r
 bool
 report_full(const struct config_report * report)
 {
-	return (report->out_of_memory ||
-	    report->errors + report->warnings >= CONFIG_MISTAKES_MAX);
+	return (report->out_of_memory || report->errors + report->warnings >= CONFIG_MISTAKES_MAX);
 }
 
 void

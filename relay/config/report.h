@@ -7,9 +7,9 @@
 
 /* Where a mistake is. */
 struct place {
-	const char * source;     /* a file's name or "environment"; copied */
-	unsigned int line;       /* from 1; 0: the whole of it */
-	unsigned int column;     /* from 1, in characters */
+	const char * source; /* a file's name or "environment"; copied */
+	unsigned int line;   /* from 1; 0: the whole of it */
+	unsigned int column; /* from 1, in characters */
 };
 
 struct config_mistake {

@@ -57,6 +57,8 @@ check_not_empty(const char * text)
 	return (*text == '\0' ? "set" : NULL);
 }
 
+/* One setting a paragraph. */
+/* clang-format off */
 const struct setting schema[] = {
 	{.key = "postgres.dsn", .type = SETTING_STRING, AT(postgres.dsn), .fallback = "",
 	    .secret = CONFIG_SECRET_DSN},
@@ -135,6 +137,7 @@ const struct setting schema[] = {
 	{.key = "topology.bindings", .type = SETTING_MAPS, AT(topology.bindings),
 	    .fallback = "[]", .max = 10000, .later = true},
 };
+/* clang-format on */
 
 const size_t schema_size = sizeof(schema) / sizeof(schema[0]);
 _Static_assert(sizeof(schema) / sizeof(schema[0]) <= SCHEMA_SIZE_MAX, "SCHEMA_SIZE_MAX");
@@ -271,7 +274,10 @@ schema_store(const struct setting * setting, struct config * config, struct pool
 	void * value = (char *)config + setting->offset;
 	const char * wanted;
 
-	if (text == NULL && !setting->nullable)
+	/* Only texts have room for null in struct config. */
+	if (text == NULL &&
+	    (!setting->nullable ||
+		(setting->type != SETTING_STRING && setting->type != SETTING_FILE)))
 		return (refuse(setting, "set", why, why_size));
 	switch (setting->type) {
 	case SETTING_STRING:
@@ -295,8 +301,7 @@ schema_store(const struct setting * setting, struct config * config, struct pool
 }
 
 void
-schema_print(const struct setting * setting, const struct config * config, char * text,
-    size_t size)
+schema_print(const struct setting * setting, const struct config * config, char * text, size_t size)
 {
 	const void * value = (const char *)config + setting->offset;
 
@@ -314,7 +319,7 @@ schema_print(const struct setting * setting, const struct config * config, char 
 		value_print_duration(text, size, *(const clock_ns *)value);
 		break;
 	case SETTING_SIZE:
-		value_print_size(text, size, (int64_t)*(const size_t *)value);
+		value_print_size(text, size, (int64_t) * (const size_t *)value);
 		break;
 	case SETTING_INTEGER:
 		snprintf(text, size, "%" PRIu32, *(const uint32_t *)value);

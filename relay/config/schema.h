@@ -15,30 +15,30 @@
  */
 enum setting_type {
 	SETTING_STRING,
-	SETTING_FILE,            /* a file to read; relative names are looked up */
+	SETTING_FILE, /* a file to read; relative names are looked up */
 	SETTING_BOOL,
-	SETTING_INTEGER,         /* uint32_t */
-	SETTING_NUMBER,          /* double */
-	SETTING_DURATION,        /* clock_ns */
-	SETTING_SIZE,            /* size_t */
-	SETTING_ENUM,            /* int: index into choices */
+	SETTING_INTEGER,  /* uint32_t */
+	SETTING_NUMBER,   /* double */
+	SETTING_DURATION, /* clock_ns */
+	SETTING_SIZE,     /* size_t */
+	SETTING_ENUM,     /* int: index into choices */
 	SETTING_STRINGS,
-	SETTING_MAPS             /* size_t: how many */
+	SETTING_MAPS /* size_t: how many */
 };
 
 struct setting {
 	const char * key;
 	enum setting_type type;
-	size_t offset;                   /* in struct config */
-	size_t count_offset;             /* SETTING_STRINGS: of the count */
-	const char * fallback;           /* the default as in the file; NULL: null */
+	size_t offset;         /* in struct config */
+	size_t count_offset;   /* SETTING_STRINGS: of the count */
+	const char * fallback; /* the default as in the file; NULL: null */
 	bool nullable;
-	int64_t min;                     /* integers, numbers, durations, sizes: */
-	int64_t max;                     /* range, and of a list's length */
-	const char * const * choices;    /* SETTING_ENUM, NULL ends it */
-	const char * (*check)(const char * text);   /* strings: NULL, or what it should be */
+	int64_t min;                              /* integers, numbers, durations, sizes: */
+	int64_t max;                              /* range, and of a list's length */
+	const char * const * choices;             /* SETTING_ENUM, NULL ends it */
+	const char * (*check)(const char * text); /* strings: NULL, or what it should be */
 	enum config_secret secret;
-	bool later;                      /* read, but without effect in this version */
+	bool later; /* read, but without effect in this version */
 };
 
 extern const struct setting schema[];

@@ -16,13 +16,22 @@ struct unit {
 };
 
 static const struct unit duration_units[] = {
-	{"d", CLOCK_S(86400)}, {"h", CLOCK_S(3600)}, {"m", CLOCK_S(60)}, {"s", CLOCK_S(1)},
-	{"ms", CLOCK_MS(1)}, {NULL, 0},
+    {"d", CLOCK_S(86400)},
+    {"h", CLOCK_S(3600)},
+    {"m", CLOCK_S(60)},
+    {"s", CLOCK_S(1)},
+    {"ms", CLOCK_MS(1)},
+    {NULL, 0},
 };
 
 static const struct unit size_units[] = {
-	{"TiB", INT64_C(1) << 40}, {"GiB", INT64_C(1) << 30}, {"MiB", INT64_C(1) << 20},
-	{"KiB", INT64_C(1) << 10}, {"B", 1}, {"", 1}, {NULL, 0},
+    {"TiB", INT64_C(1) << 40},
+    {"GiB", INT64_C(1) << 30},
+    {"MiB", INT64_C(1) << 20},
+    {"KiB", INT64_C(1) << 10},
+    {"B", 1},
+    {"", 1},
+    {NULL, 0},
 };
 
 const char *
@@ -185,7 +194,7 @@ value_holds_password(const char * text)
 	}
 
 	/* password=..., sslpassword=..., in a conninfo or a URI's query. */
-	for (p = text; (p = strcasestr(p, "password")) != NULL; ) {
+	for (p = text; (p = strcasestr(p, "password")) != NULL;) {
 		p += strlen("password");
 		p += strspn(p, " ");
 		if (*p != '=')

@@ -43,8 +43,9 @@ nearest_keyword(const char * message, char * keyword, size_t size)
 	PQconninfoOption * options;
 	struct suggestion suggestion = {.word = keyword};
 
-	if (quoted == NULL || (strncmp(message, "invalid connection option", 25) != 0 &&
-	    strncmp(message, "invalid URI query parameter", 27) != 0))
+	if (quoted == NULL ||
+	    (strncmp(message, "invalid connection option", 25) != 0 &&
+		strncmp(message, "invalid URI query parameter", 27) != 0))
 		return (NULL);
 	snprintf(keyword, size, "%.*s", (int)strcspn(quoted + 1, "\""), quoted + 1);
 	if ((options = PQconninfoParse("", NULL)) == NULL)
@@ -71,7 +72,8 @@ explain(const char * message, struct error * e)
 	if (nearest != NULL)
 		error_remedy(e, "did you mean %s?", nearest);
 	else
-		error_remedy(e, "write \"host=... dbname=... user=...\", values with blanks in"
+		error_remedy(e,
+		    "write \"host=... dbname=... user=...\", values with blanks in"
 		    " single quotes, or postgresql://USER@HOST/DATABASE");
 	return (-1);
 }

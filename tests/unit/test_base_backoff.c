@@ -91,11 +91,11 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(delays_grow_up_to_the_maximum),
-		cmocka_unit_test(success_starts_anew),
-		cmocka_unit_test(the_seed_decides_and_the_jitter_spreads),
-		cmocka_unit_test(no_seed_leaves_the_jitter_stuck),
-		cmocka_unit_test(an_initial_above_the_maximum_is_the_maximum),
+	    cmocka_unit_test(delays_grow_up_to_the_maximum),
+	    cmocka_unit_test(success_starts_anew),
+	    cmocka_unit_test(the_seed_decides_and_the_jitter_spreads),
+	    cmocka_unit_test(no_seed_leaves_the_jitter_stuck),
+	    cmocka_unit_test(an_initial_above_the_maximum_is_the_maximum),
 	};
 
 	return (cmocka_run_group_tests_name("base/backoff", tests, NULL, NULL));

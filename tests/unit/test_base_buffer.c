@@ -111,11 +111,11 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(bytes_come_out_as_they_went_in),
-		cmocka_unit_test(the_maximum_holds),
-		cmocka_unit_test(an_empty_buffer_costs_nothing),
-		cmocka_unit_test(clear_gives_back_what_is_beyond_keep),
-		cmocka_unit_test(a_steady_stream_does_not_grow_it),
+	    cmocka_unit_test(bytes_come_out_as_they_went_in),
+	    cmocka_unit_test(the_maximum_holds),
+	    cmocka_unit_test(an_empty_buffer_costs_nothing),
+	    cmocka_unit_test(clear_gives_back_what_is_beyond_keep),
+	    cmocka_unit_test(a_steady_stream_does_not_grow_it),
 	};
 
 	return (cmocka_run_group_tests_name("base/buffer", tests, NULL, NULL));

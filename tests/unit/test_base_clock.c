@@ -34,8 +34,8 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(it_never_goes_back),
-		cmocka_unit_test(never_is_later_than_any_deadline),
+	    cmocka_unit_test(it_never_goes_back),
+	    cmocka_unit_test(never_is_later_than_any_deadline),
 	};
 
 	return (cmocka_run_group_tests_name("base/clock", tests, NULL, NULL));

@@ -80,11 +80,11 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(set_fills_and_forgets_what_was_there),
-		cmocka_unit_test(an_error_may_quote_itself),
-		cmocka_unit_test(control_characters_become_spaces),
-		cmocka_unit_test(a_long_text_is_cut_between_characters),
-		cmocka_unit_test(nobody_has_to_ask_for_the_error),
+	    cmocka_unit_test(set_fills_and_forgets_what_was_there),
+	    cmocka_unit_test(an_error_may_quote_itself),
+	    cmocka_unit_test(control_characters_become_spaces),
+	    cmocka_unit_test(a_long_text_is_cut_between_characters),
+	    cmocka_unit_test(nobody_has_to_ask_for_the_error),
 	};
 
 	return (cmocka_run_group_tests_name("base/error", tests, NULL, NULL));

@@ -14,21 +14,22 @@
 static char text[8192];
 
 /* What the statement writes to stderr stands in text afterwards. */
-#define CAPTURE(statement) do {                                   \
-	FILE * file = tmpfile();                                  \
-	int saved = dup(STDERR_FILENO);                           \
-	ssize_t len;                                              \
-	                                                          \
-	assert_non_null(file);                                    \
-	dup2(fileno(file), STDERR_FILENO);                        \
-	statement;                                                \
-	dup2(saved, STDERR_FILENO);                               \
-	close(saved);                                             \
-	len = pread(fileno(file), text, sizeof(text) - 1, 0);     \
-	assert_true(len >= 0);                                    \
-	text[len] = '\0';                                         \
-	fclose(file);                                             \
-} while (0)
+#define CAPTURE(statement) \
+	do { \
+		FILE * file = tmpfile(); \
+		int saved = dup(STDERR_FILENO); \
+		ssize_t len; \
+\
+		assert_non_null(file); \
+		dup2(fileno(file), STDERR_FILENO); \
+		statement; \
+		dup2(saved, STDERR_FILENO); \
+		close(saved); \
+		len = pread(fileno(file), text, sizeof(text) - 1, 0); \
+		assert_true(len >= 0); \
+		text[len] = '\0'; \
+		fclose(file); \
+	} while (0)
 
 static int
 reset(void ** state)
@@ -46,7 +47,8 @@ a_logfmt_line_quotes_what_needs_it(void ** state)
 	    LOG_STR("vhost", "a b"), LOG_STR("empty", ""), LOG_STR("absent", NULL),
 	    LOG_STR("odd", "x=\"1\"\n\\\x01")));
 	assert_memory_equal(text, "time=20", 7);
-	assert_string_equal(strstr(text, " level="), " level=info event=broker_connected"
+	assert_string_equal(strstr(text, " level="),
+	    " level=info event=broker_connected"
 	    " host=mq1 port=5672 vhost=\"a b\" empty=\"\" absent=\"\""
 	    " odd=\"x=\\\"1\\\"\\n\\\\\\u0001\"\n");
 }
@@ -129,7 +131,8 @@ a_failure_tells_codes_and_remedy(void ** state)
 	e.amqp_code = 403;
 	error_remedy(&e, "set the password");
 	CAPTURE(log_failure(LOG_LEVEL_ERROR, "lost", &e));
-	assert_non_null(strstr(text, " sqlstate=28P01 amqp_code=403 remedy=\"set the password\"\n"));
+	assert_non_null(strstr(text,
+	    " sqlstate=28P01 amqp_code=403 remedy=\"set the password\"\n"));
 }
 
 static void
@@ -148,12 +151,12 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup(a_logfmt_line_quotes_what_needs_it, reset),
-		cmocka_unit_test_setup(a_json_line_is_valid_whatever_the_value, reset),
-		cmocka_unit_test_setup(a_long_line_is_cut_and_stays_valid, reset),
-		cmocka_unit_test_setup(levels_below_the_configured_one_are_silent, reset),
-		cmocka_unit_test_setup(a_failure_tells_codes_and_remedy, reset),
-		cmocka_unit_test_setup(a_repeated_warning_is_due_every_30_s, reset),
+	    cmocka_unit_test_setup(a_logfmt_line_quotes_what_needs_it, reset),
+	    cmocka_unit_test_setup(a_json_line_is_valid_whatever_the_value, reset),
+	    cmocka_unit_test_setup(a_long_line_is_cut_and_stays_valid, reset),
+	    cmocka_unit_test_setup(levels_below_the_configured_one_are_silent, reset),
+	    cmocka_unit_test_setup(a_failure_tells_codes_and_remedy, reset),
+	    cmocka_unit_test_setup(a_repeated_warning_is_due_every_30_s, reset),
 	};
 
 	return (cmocka_run_group_tests_name("base/log", tests, NULL, NULL));

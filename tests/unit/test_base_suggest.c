@@ -11,8 +11,8 @@
 static const char *
 nearest(const char * word)
 {
-	static const char * const known[] = {"window", "batch", "mandatory", "on_dead",
-	    "publish", "max", "max_attempts", NULL};
+	static const char * const known[] = {"window", "batch", "mandatory", "on_dead", "publish",
+	    "max", "max_attempts", NULL};
 	struct suggestion s = {.word = word};
 
 	for (size_t i = 0; known[i] != NULL; i++)
@@ -51,8 +51,8 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(one_slip_in_three_letters_is_near),
-		cmocka_unit_test(a_strange_word_is_near_to_nothing),
+	    cmocka_unit_test(one_slip_in_three_letters_is_near),
+	    cmocka_unit_test(a_strange_word_is_near_to_nothing),
 	};
 
 	return (cmocka_run_group_tests_name("base/suggest", tests, NULL, NULL));

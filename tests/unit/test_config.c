@@ -20,7 +20,7 @@ struct loaded {
 	struct config config;
 	struct config_report report;
 	int result;
-	char * said;             /* with "FILE" for the file's name */
+	char * said; /* with "FILE" for the file's name */
 };
 
 static char directory[] = "/tmp/test_config.XXXXXX";
@@ -71,7 +71,7 @@ take_words(const struct config_report * report)
 	fclose(out);
 	words = calloc(1, size + 1);
 	assert_non_null(words);
-	for (const char * p = raw; *p != '\0'; ) {
+	for (const char * p = raw; *p != '\0';) {
 		if (strncmp(p, path, strlen(path)) == 0) {
 			memcpy(words + len, "FILE", 4);
 			len += 4;
@@ -110,10 +110,11 @@ drop(struct loaded * l)
 }
 
 #define ENVIRONMENT(...) ((char *[]){__VA_ARGS__, NULL})
-#define assert_says(l, words) do {                                          \
-	if (strstr((l)->said, (words)) == NULL)                             \
-		fail_msg("expected \"%s\" in:\n%s", (words), (l)->said);    \
-} while (0)
+#define assert_says(l, words) \
+	do { \
+		if (strstr((l)->said, (words)) == NULL) \
+			fail_msg("expected \"%s\" in:\n%s", (words), (l)->said); \
+	} while (0)
 
 struct case_ {
 	const char * yaml;
@@ -141,106 +142,140 @@ static void
 a_mistake_is_reported_with_place_and_remedy(void ** state)
 {
 	static const struct case_ cases[] = {
-		/* unknown keys */
-		{"publish:\n  windwo: 5\n",
-		    "FILE:2:3: error: unknown key \"windwo\" in publish; did you mean \"window\"?\n"},
-		{"publsh: {}\n", "FILE:1:1: error: unknown key \"publsh\"; did you mean \"publish\"?"},
-		{"window: 5\n", "FILE:1:1: error: unknown key \"window\"; did you mean publish.window "
-		    "(\"window\" inside \"publish\")?"},
-		{"publish.window: 5\n", "FILE:1:1: error: unknown key \"publish.window\"; did you mean "
-		    "publish.window (\"window\" inside \"publish\")?"},
-		{"log: {colour: red}\n",
-		    "FILE:1:7: error: unknown key \"colour\" in log; known here: level, format"},
-		{"rabbitmq:\n  tls:\n    ca: x\n",
-		    "FILE:3:5: error: unknown key \"ca\" in rabbitmq.tls; known here: ca_file"},
-		/* wrong types */
-		{"publish: 5\n", "FILE:1:10: error: publish must be a map of keys and values, not a "
-		    "single value"},
-		{"- a\n", "FILE:1:1: error: the file must be a map of keys and values, not a list"},
-		{"publish:\n  window: [1]\n", "FILE:2:11: error: publish.window must be a single "
-		    "value, not a list"},
-		{"publish:\n  window: {a: 1}\n", "FILE:2:11: error: publish.window must be a single "
-		    "value, not a map"},
-		{"publish:\n  window: many\n", "FILE:2:11: error: publish.window must be a whole "
-		    "number, not \"many\""},
-		{"publish:\n  window: 0\n", "FILE:2:11: error: publish.window must be from 1 to "
-		    "1000000, not \"0\""},
-		{"publish:\n  window: null\n", "FILE:2:11: error: publish.window must be set, not null"},
-		{"publish: {mandatory: perhaps}\n", "FILE:1:22: error: publish.mandatory must be true "
-		    "or false, not \"perhaps\""},
-		{"publish: {ordering: loose}\n", "FILE:1:21: error: publish.ordering must be one of "
-		    "strict, pipelined, not \"loose\""},
-		{"publish: {max_bytes_in_flight: 64MB}\n", "FILE:1:32: error: "
-		    "publish.max_bytes_in_flight must be a size like 65536, 512KiB or 64MiB, not "
-		    "\"64MB\""},
-		{"publish: {max_bytes_in_flight: 1KiB}\n", "must be from 64KiB to 1TiB, not \"1KiB\""},
-		{"retry: {multiplier: 0.5}\n", "FILE:1:21: error: retry.multiplier must be from 1 to 100"},
-		{"retry: {initial: 10}\n", "FILE:1:18: error: retry.initial must be a duration like "
-		    "500ms, 10s, 1m or 1h, not \"10\""},
-		{"wake:\n  poll_interval: soon\n", "FILE:2:18: error: wake.poll_interval must be a "
-		    "duration"},
-		{"rabbitmq: {heartbeat: 20h}\n", "FILE:1:23: error: rabbitmq.heartbeat must be from 0 "
-		    "to 65535s"},
-		{"rabbitmq: {urls: amqp://h}\n", "FILE:1:18: error: rabbitmq.urls must be a list of "
-		    "texts, not a single value; write it as [\"...\"]"},
-		{"rabbitmq: {urls: []}\n", "FILE:1:18: error: rabbitmq.urls must have 1 to 32 entries, "
-		    "not 0"},
-		{"rabbitmq: {urls: [amqp://h, [x]]}\n", "FILE:1:29: error: an entry of rabbitmq.urls "
-		    "must be a text, not a list"},
-		{"rabbitmq: {urls: [amqp://h, null]}\n", "FILE:1:29: error: an entry of rabbitmq.urls "
-		    "must be a text, not null"},
-		{"rabbitmq: {urls: [\"\"]}\n", "FILE:1:19: error: rabbitmq.urls must be set"},
-		{"postgres: {schema: Out}\n", "FILE:1:20: error: postgres.schema must be a name of at "
-		    "most 40 small letters, digits and _, not \"Out\""},
-		{"http: {listen: \"9464\"}\n", "FILE:1:16: error: http.listen must be HOST:PORT"},
-		{"http: {listen: \"::1:9464\"}\n", "http.listen must be HOST:PORT"},
-		{"http: {listen: \"h:99999\"}\n", "http.listen must be HOST:PORT"},
-		{"topology: {queues: [a]}\n", "FILE:1:21: error: an entry of topology.queues must be a "
-		    "map"},
-		{"topology: {queues: {name: a}}\n", "FILE:1:20: error: topology.queues must be a list "
-		    "of at most 10000 maps"},
-		/* YAML */
-		{"log: {level: info\n", "error: not valid YAML: "},
-		{"log:\n\tlevel: info\n", "FILE:2:1: error: not valid YAML: found character that "
-		    "cannot start any token while scanning for the next token; indent with spaces"},
-		{"log: {level: info}\n---\nlog: {}\n", "FILE:2:1: error: the file holds more than one "
-		    "document"},
-		{"log: &a {level: info}\n", "FILE:1:6: error: anchors (&) and aliases (*) are not"},
-		{"log: {level: *a}\n", "FILE:1:14: error: anchors (&) and aliases (*) are not"},
-		{"log: {level: !!str info}\n", "FILE:1:14: error: tags (!) are not supported"},
-		{"log: {? {a: b} : c}\n", "FILE:1:9: error: a key must be a word, not a list or map"},
-		{"log: {level: info, level: warn}\n", "FILE:1:20: error: \"level\" is set twice (first "
-		    "in line 1)"},
-		{"log: {level: \"in\\0fo\"}\n", "FILE:1:14: error: a value holds a zero byte"},
-		{"topology: {queues: [{a: [[[[[[[[[[[[[[[[[[[[]]]]]]]]]]]]]]]]]]]]}]}\n",
-		    "error: nested deeper than 16 levels"},
-		{"postgres:\n  dsn: \"h\xff\"\n", "FILE:2:1: error: not valid YAML: invalid leading "
-		    "UTF-8 octet; the file must be UTF-8 text"},
-		/* variables */
-		{"postgres:\n  schema: ${NOWHERE}\n", "FILE:2:11: error: postgres.schema: the "
-		    "environment variable NOWHERE is not set; set the variable, or write $$"},
-		{"postgres:\n  schema: ${}\n", "${ must be followed by a variable's name and }"},
-		{"postgres:\n  schema: ${A\n", "${ must be followed by a variable's name and }"},
-		{"postgres:\n  schema: ${A:-b}\n", "${ must be followed by a variable's name and }"},
-		/* keys that contradict each other */
-		{"publish:\n  window: 10\n  batch: 11\n", "FILE:3:10: error: publish.batch: must not "
-		    "be above publish.window"},
-		{"retry:\n  initial: 10m\n", "FILE:2:12: error: retry.initial: retry.initial must not "
-		    "be above retry.max"},
-		{"retry:\n  max: 10ms\n", "FILE:2:8: error: retry.max: retry.initial must not be"},
-		{"rabbitmq:\n  heartbeat: 1500ms\n", "FILE:2:14: error: rabbitmq.heartbeat: must be "
-		    "whole seconds"},
-		{"rabbitmq: {tls: {cert_file: /dev/null}}\n", "FILE:1:29: error: "
-		    "rabbitmq.tls.cert_file: needs rabbitmq.tls.key_file too"},
-		{"rabbitmq: {tls: {key_file: /dev/null}}\n", "needs rabbitmq.tls.cert_file too"},
-		{"rabbitmq: {auth: external}\n", "FILE:1:18: error: rabbitmq.auth: external needs a "
-		    "client certificate; set rabbitmq.tls.cert_file"},
-		/* files */
-		{"postgres: {password_file: /no/such}\n", "FILE:1:27: error: postgres.password_file: "
-		    "cannot read /no/such: No such file or directory"},
-		{"postgres: {password_file: /tmp}\n", "cannot read /tmp: Is a directory"},
-		{"postgres: {password_file: \"\"}\n", "FILE:1:27: error: postgres.password_file must be "
-		    "the name of a file"},
+	    /* unknown keys */
+	    {"publish:\n  windwo: 5\n",
+		"FILE:2:3: error: unknown key \"windwo\" in publish; did you mean \"window\"?\n"},
+	    {"publsh: {}\n", "FILE:1:1: error: unknown key \"publsh\"; did you mean \"publish\"?"},
+	    {"window: 5\n",
+		"FILE:1:1: error: unknown key \"window\"; did you mean publish.window "
+		"(\"window\" inside \"publish\")?"},
+	    {"publish.window: 5\n",
+		"FILE:1:1: error: unknown key \"publish.window\"; did you mean "
+		"publish.window (\"window\" inside \"publish\")?"},
+	    {"log: {colour: red}\n",
+		"FILE:1:7: error: unknown key \"colour\" in log; known here: level, format"},
+	    {"rabbitmq:\n  tls:\n    ca: x\n",
+		"FILE:3:5: error: unknown key \"ca\" in rabbitmq.tls; known here: ca_file"},
+	    /* wrong types */
+	    {"publish: 5\n",
+		"FILE:1:10: error: publish must be a map of keys and values, not a "
+		"single value"},
+	    {"- a\n", "FILE:1:1: error: the file must be a map of keys and values, not a list"},
+	    {"publish:\n  window: [1]\n",
+		"FILE:2:11: error: publish.window must be a single "
+		"value, not a list"},
+	    {"publish:\n  window: {a: 1}\n",
+		"FILE:2:11: error: publish.window must be a single "
+		"value, not a map"},
+	    {"publish:\n  window: many\n",
+		"FILE:2:11: error: publish.window must be a whole "
+		"number, not \"many\""},
+	    {"publish:\n  window: 0\n",
+		"FILE:2:11: error: publish.window must be from 1 to "
+		"1000000, not \"0\""},
+	    {"publish:\n  window: null\n",
+		"FILE:2:11: error: publish.window must be set, not null"},
+	    {"publish: {mandatory: perhaps}\n",
+		"FILE:1:22: error: publish.mandatory must be true "
+		"or false, not \"perhaps\""},
+	    {"publish: {ordering: loose}\n",
+		"FILE:1:21: error: publish.ordering must be one of "
+		"strict, pipelined, not \"loose\""},
+	    {"publish: {max_bytes_in_flight: 64MB}\n",
+		"FILE:1:32: error: "
+		"publish.max_bytes_in_flight must be a size like 65536, 512KiB or 64MiB, not "
+		"\"64MB\""},
+	    {"publish: {max_bytes_in_flight: 1KiB}\n", "must be from 64KiB to 1TiB, not \"1KiB\""},
+	    {"retry: {multiplier: 0.5}\n",
+		"FILE:1:21: error: retry.multiplier must be from 1 to 100"},
+	    {"retry: {initial: 10}\n",
+		"FILE:1:18: error: retry.initial must be a duration like "
+		"500ms, 10s, 1m or 1h, not \"10\""},
+	    {"wake:\n  poll_interval: soon\n",
+		"FILE:2:18: error: wake.poll_interval must be a "
+		"duration"},
+	    {"rabbitmq: {heartbeat: 20h}\n",
+		"FILE:1:23: error: rabbitmq.heartbeat must be from 0 "
+		"to 65535s"},
+	    {"rabbitmq: {urls: amqp://h}\n",
+		"FILE:1:18: error: rabbitmq.urls must be a list of "
+		"texts, not a single value; write it as [\"...\"]"},
+	    {"rabbitmq: {urls: []}\n",
+		"FILE:1:18: error: rabbitmq.urls must have 1 to 32 entries, "
+		"not 0"},
+	    {"rabbitmq: {urls: [amqp://h, [x]]}\n",
+		"FILE:1:29: error: an entry of rabbitmq.urls "
+		"must be a text, not a list"},
+	    {"rabbitmq: {urls: [amqp://h, null]}\n",
+		"FILE:1:29: error: an entry of rabbitmq.urls "
+		"must be a text, not null"},
+	    {"rabbitmq: {urls: [\"\"]}\n", "FILE:1:19: error: rabbitmq.urls must be set"},
+	    {"postgres: {schema: Out}\n",
+		"FILE:1:20: error: postgres.schema must be a name of at "
+		"most 40 small letters, digits and _, not \"Out\""},
+	    {"http: {listen: \"9464\"}\n", "FILE:1:16: error: http.listen must be HOST:PORT"},
+	    {"http: {listen: \"::1:9464\"}\n", "http.listen must be HOST:PORT"},
+	    {"http: {listen: \"h:99999\"}\n", "http.listen must be HOST:PORT"},
+	    {"topology: {queues: [a]}\n",
+		"FILE:1:21: error: an entry of topology.queues must be a "
+		"map"},
+	    {"topology: {queues: {name: a}}\n",
+		"FILE:1:20: error: topology.queues must be a list "
+		"of at most 10000 maps"},
+	    /* YAML */
+	    {"log: {level: info\n", "error: not valid YAML: "},
+	    {"log:\n\tlevel: info\n",
+		"FILE:2:1: error: not valid YAML: found character that "
+		"cannot start any token while scanning for the next token; indent with spaces"},
+	    {"log: {level: info}\n---\nlog: {}\n",
+		"FILE:2:1: error: the file holds more than one "
+		"document"},
+	    {"log: &a {level: info}\n", "FILE:1:6: error: anchors (&) and aliases (*) are not"},
+	    {"log: {level: *a}\n", "FILE:1:14: error: anchors (&) and aliases (*) are not"},
+	    {"log: {level: !!str info}\n", "FILE:1:14: error: tags (!) are not supported"},
+	    {"log: {? {a: b} : c}\n", "FILE:1:9: error: a key must be a word, not a list or map"},
+	    {"log: {level: info, level: warn}\n",
+		"FILE:1:20: error: \"level\" is set twice (first "
+		"in line 1)"},
+	    {"log: {level: \"in\\0fo\"}\n", "FILE:1:14: error: a value holds a zero byte"},
+	    {"topology: {queues: [{a: [[[[[[[[[[[[[[[[[[[[]]]]]]]]]]]]]]]]]]]]}]}\n",
+		"error: nested deeper than 16 levels"},
+	    {"postgres:\n  dsn: \"h\xff\"\n",
+		"FILE:2:1: error: not valid YAML: invalid leading "
+		"UTF-8 octet; the file must be UTF-8 text"},
+	    /* variables */
+	    {"postgres:\n  schema: ${NOWHERE}\n",
+		"FILE:2:11: error: postgres.schema: the "
+		"environment variable NOWHERE is not set; set the variable, or write $$"},
+	    {"postgres:\n  schema: ${}\n", "${ must be followed by a variable's name and }"},
+	    {"postgres:\n  schema: ${A\n", "${ must be followed by a variable's name and }"},
+	    {"postgres:\n  schema: ${A:-b}\n", "${ must be followed by a variable's name and }"},
+	    /* keys that contradict each other */
+	    {"publish:\n  window: 10\n  batch: 11\n",
+		"FILE:3:10: error: publish.batch: must not "
+		"be above publish.window"},
+	    {"retry:\n  initial: 10m\n",
+		"FILE:2:12: error: retry.initial: retry.initial must not "
+		"be above retry.max"},
+	    {"retry:\n  max: 10ms\n", "FILE:2:8: error: retry.max: retry.initial must not be"},
+	    {"rabbitmq:\n  heartbeat: 1500ms\n",
+		"FILE:2:14: error: rabbitmq.heartbeat: must be "
+		"whole seconds"},
+	    {"rabbitmq: {tls: {cert_file: /dev/null}}\n",
+		"FILE:1:29: error: "
+		"rabbitmq.tls.cert_file: needs rabbitmq.tls.key_file too"},
+	    {"rabbitmq: {tls: {key_file: /dev/null}}\n", "needs rabbitmq.tls.cert_file too"},
+	    {"rabbitmq: {auth: external}\n",
+		"FILE:1:18: error: rabbitmq.auth: external needs a "
+		"client certificate; set rabbitmq.tls.cert_file"},
+	    /* files */
+	    {"postgres: {password_file: /no/such}\n",
+		"FILE:1:27: error: postgres.password_file: "
+		"cannot read /no/such: No such file or directory"},
+	    {"postgres: {password_file: /tmp}\n", "cannot read /tmp: Is a directory"},
+	    {"postgres: {password_file: \"\"}\n",
+		"FILE:1:27: error: postgres.password_file must be "
+		"the name of a file"},
 	};
 
 	(void)state;
@@ -261,9 +296,11 @@ all_mistakes_are_reported_at_once(void ** state)
 	assert_says(&l, "FILE:3:3: error: unknown key \"bacth\"");
 	assert_says(&l, "FILE:4:14: error: log.level must be");
 	assert_says(&l, "FILE:5:8: error: retry must be a map");
-	assert_says(&l, "environment OUTBOX_RELAY_WAKE_MODE: error: wake.mode must be one of listen, "
+	assert_says(&l,
+	    "environment OUTBOX_RELAY_WAKE_MODE: error: wake.mode must be one of listen, "
 	    "poll, not \"never\"");
-	assert_says(&l, "environment: error: unknown variable OUTBOX_RELAY_POSTGRES_DNS; did you mean "
+	assert_says(&l,
+	    "environment: error: unknown variable OUTBOX_RELAY_POSTGRES_DNS; did you mean "
 	    "OUTBOX_RELAY_POSTGRES_DSN?");
 	drop(&l);
 }
@@ -380,12 +417,14 @@ values_of_every_type_are_read(void ** state)
 	struct loaded l;
 
 	(void)state;
-	load(&l, "%YAML 1.1\n---\npostgres:\n  dsn: 'host=a b'\n  wait_for_flush: YES\n"
+	load(&l,
+	    "%YAML 1.1\n---\npostgres:\n  dsn: 'host=a b'\n  wait_for_flush: YES\n"
 	    "rabbitmq:\n  urls:\n    - amqp://a\n    - 'amqps://b'\n  heartbeat: 0\n  tls:\n"
 	    "publish: {window: \"20000\", max_bytes_in_flight: 128KiB, cloudevents: false,\n"
 	    "  ordering: Pipelined}\n"
 	    "retry: {multiplier: 1.5, max: 1h30m}\nhttp: {listen: ~}\nlog: {level: DEBUG, format: json}\n"
-	    "topology: {exchanges: []}\n...\n", NULL);
+	    "topology: {exchanges: []}\n...\n",
+	    NULL);
 	assert_string_equal(l.said, "");
 	assert_int_equal(l.result, 0);
 	assert_string_equal(l.config.postgres.dsn, "host=a b");
@@ -412,7 +451,7 @@ an_empty_file_is_a_configuration(void ** state)
 
 	(void)state;
 	for (const char * const * text = (const char * const[]){"", "# nothing\n", "---\n", NULL};
-	    *text != NULL; text++) {
+	     *text != NULL; text++) {
 		load(&l, *text, NULL);
 		assert_int_equal(l.result, 0);
 		assert_int_equal(l.config.publish.window, 10000);
@@ -455,11 +494,12 @@ the_environment_beats_the_file(void ** state)
 
 	(void)state;
 	load(&l, "publish: {window: 5000}\nhttp: {listen: \"h:1\"}\n",
-	    ENVIRONMENT("OUTBOX_RELAY_PUBLISH_WINDOW=7000", "OUTBOX_RELAY_HTTP_LISTEN=",
-	    "OUTBOX_RELAY_RABBITMQ_URLS=amqp://a, amqp://b,", "OUTBOX_RELAY_RETRY_MAX_ATTEMPTS=3",
-	    "OUTBOX_RELAY_POSTGRES_DSN=host=${x}", "OUTBOX_RELAY_CONFIG=/elsewhere",
-	    "OUTBOX_RELAY_SERVICE_HOST=10.0.0.1", "OUTBOX_RELAY_PORT_9464_TCP=tcp://10.0.0.1:9464",
-	    "OUTBOX_RELAY_TOPOLOGY_QUEUES=[{name: q}]"));
+	    ENVIRONMENT("OUTBOX_RELAY_PUBLISH_WINDOW=7000",
+		"OUTBOX_RELAY_HTTP_LISTEN=", "OUTBOX_RELAY_RABBITMQ_URLS=amqp://a, amqp://b,",
+		"OUTBOX_RELAY_RETRY_MAX_ATTEMPTS=3", "OUTBOX_RELAY_POSTGRES_DSN=host=${x}",
+		"OUTBOX_RELAY_CONFIG=/elsewhere", "OUTBOX_RELAY_SERVICE_HOST=10.0.0.1",
+		"OUTBOX_RELAY_PORT_9464_TCP=tcp://10.0.0.1:9464",
+		"OUTBOX_RELAY_TOPOLOGY_QUEUES=[{name: q}]"));
 	assert_int_equal(l.result, 0);
 	assert_int_equal(l.config.publish.window, 7000);
 	assert_null(l.config.http.listen);
@@ -468,7 +508,8 @@ the_environment_beats_the_file(void ** state)
 	assert_int_equal(l.config.retry.max_attempts, 3);
 	assert_string_equal(l.config.postgres.dsn, "host=${x}");
 	assert_int_equal(l.config.topology.queues, 1);
-	assert_true(config_item(&l.config, (size_t)(schema_find("publish.window") - schema), &item));
+	assert_true(config_item(&l.config, (size_t)(schema_find("publish.window") - schema),
+	    &item));
 	assert_string_equal(item.environment_name, "OUTBOX_RELAY_PUBLISH_WINDOW");
 	assert_string_equal(item.place, "environment OUTBOX_RELAY_PUBLISH_WINDOW");
 	drop(&l);
@@ -522,7 +563,8 @@ a_password_that_everybody_may_read_is_a_warning(void ** state)
 	load_file(&l, NULL);
 	assert_int_equal(l.result, 0);
 	assert_int_equal(l.report.warnings, 1);
-	assert_says(&l, "FILE:1:19: warning: rabbitmq.urls holds a password, and everybody may read "
+	assert_says(&l,
+	    "FILE:1:19: warning: rabbitmq.urls holds a password, and everybody may read "
 	    "this file; chmod 640");
 	assert_null(strstr(l.said, "hunter2"));
 	drop(&l);
@@ -537,8 +579,10 @@ what_has_no_effect_yet_is_a_warning(void ** state)
 	struct loaded l;
 
 	(void)state;
-	load(&l, "publish: {cloudevents: binary}\nretry: {max_attempts: 10}\n"
-	    "topology: {queues: [{name: q}]}\n", NULL);
+	load(&l,
+	    "publish: {cloudevents: binary}\nretry: {max_attempts: 10}\n"
+	    "topology: {queues: [{name: q}]}\n",
+	    NULL);
 	assert_int_equal(l.result, 0);
 	assert_int_equal(l.report.warnings, 2);
 	assert_says(&l, "FILE:1:24: warning: publish.cloudevents has no effect in this version");
@@ -552,7 +596,8 @@ no_complaint_repeats_a_secret(void ** state)
 	struct loaded l;
 
 	(void)state;
-	load(&l, "postgres: {dsn: [\"password=hunter2\"]}\nrabbitmq: {urls: \"amqp://u:hunter2@h\"}\n",
+	load(&l,
+	    "postgres: {dsn: [\"password=hunter2\"]}\nrabbitmq: {urls: \"amqp://u:hunter2@h\"}\n",
 	    NULL);
 	assert_int_equal(l.report.errors, 2);
 	assert_null(strstr(l.said, "hunter2"));
@@ -575,8 +620,9 @@ every_key_is_documented_with_its_default(void ** state)
 	fclose(file);
 	for (size_t i = 0; i < schema_size; i++) {
 		snprintf(row, sizeof(row), "\n| `%s` | `%s` | ", schema[i].key,
-		    schema[i].fallback == NULL ? "null" :
-		    *schema[i].fallback == '\0' ? "\"\"" : schema[i].fallback);
+		    schema[i].fallback == NULL      ? "null" :
+			*schema[i].fallback == '\0' ? "\"\"" :
+						      schema[i].fallback);
 		if (strstr(docs, row) == NULL)
 			fail_msg("docs/configuration.md has no row \"%s...\"", row + 1);
 		schema_environment_name(&schema[i], name, sizeof(name));
@@ -589,22 +635,22 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(a_mistake_is_reported_with_place_and_remedy),
-		cmocka_unit_test(all_mistakes_are_reported_at_once),
-		cmocka_unit_test(a_flood_of_mistakes_is_bounded),
-		cmocka_unit_test(the_sample_equals_the_defaults),
-		cmocka_unit_test(the_defaults_are_those_of_the_design),
-		cmocka_unit_test(values_of_every_type_are_read),
-		cmocka_unit_test(an_empty_file_is_a_configuration),
-		cmocka_unit_test(a_missing_file_counts_only_when_it_was_named),
-		cmocka_unit_test(variables_are_filled_in_once),
-		cmocka_unit_test(the_environment_beats_the_file),
-		cmocka_unit_test(a_lowered_window_lowers_the_usual_batch),
-		cmocka_unit_test(credentials_and_neighbours_are_found),
-		cmocka_unit_test(a_password_that_everybody_may_read_is_a_warning),
-		cmocka_unit_test(what_has_no_effect_yet_is_a_warning),
-		cmocka_unit_test(no_complaint_repeats_a_secret),
-		cmocka_unit_test(every_key_is_documented_with_its_default),
+	    cmocka_unit_test(a_mistake_is_reported_with_place_and_remedy),
+	    cmocka_unit_test(all_mistakes_are_reported_at_once),
+	    cmocka_unit_test(a_flood_of_mistakes_is_bounded),
+	    cmocka_unit_test(the_sample_equals_the_defaults),
+	    cmocka_unit_test(the_defaults_are_those_of_the_design),
+	    cmocka_unit_test(values_of_every_type_are_read),
+	    cmocka_unit_test(an_empty_file_is_a_configuration),
+	    cmocka_unit_test(a_missing_file_counts_only_when_it_was_named),
+	    cmocka_unit_test(variables_are_filled_in_once),
+	    cmocka_unit_test(the_environment_beats_the_file),
+	    cmocka_unit_test(a_lowered_window_lowers_the_usual_batch),
+	    cmocka_unit_test(credentials_and_neighbours_are_found),
+	    cmocka_unit_test(a_password_that_everybody_may_read_is_a_warning),
+	    cmocka_unit_test(what_has_no_effect_yet_is_a_warning),
+	    cmocka_unit_test(no_complaint_repeats_a_secret),
+	    cmocka_unit_test(every_key_is_documented_with_its_default),
 	};
 
 	return (cmocka_run_group_tests_name("config", tests, make_directory, remove_directory));

@@ -16,8 +16,13 @@ durations_read_with_their_units(void ** state)
 		const char * text;
 		clock_ns value;
 	} good[] = {
-		{"0", 0}, {"0s", 0}, {"500ms", CLOCK_MS(500)}, {"10s", CLOCK_S(10)},
-		{"1m", CLOCK_S(60)}, {"1h30m", CLOCK_S(5400)}, {"1d", CLOCK_S(86400)},
+	    {"0", 0},
+	    {"0s", 0},
+	    {"500ms", CLOCK_MS(500)},
+	    {"10s", CLOCK_S(10)},
+	    {"1m", CLOCK_S(60)},
+	    {"1h30m", CLOCK_S(5400)},
+	    {"1d", CLOCK_S(86400)},
 	};
 	static const char * const bad[] = {"", "10", "s", "10x", "-1s", "1.5s", "10 s", "10s ",
 	    "10sm", "1h30", "99999999999999999999s", "9223372037s", "9000000000s9000000000s", "1S"};
@@ -138,11 +143,11 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(durations_read_with_their_units),
-		cmocka_unit_test(sizes_read_in_powers_of_1024),
-		cmocka_unit_test(numbers_are_used_up_whole),
-		cmocka_unit_test(what_is_printed_reads_back),
-		cmocka_unit_test(passwords_are_noticed_where_they_can_stand),
+	    cmocka_unit_test(durations_read_with_their_units),
+	    cmocka_unit_test(sizes_read_in_powers_of_1024),
+	    cmocka_unit_test(numbers_are_used_up_whole),
+	    cmocka_unit_test(what_is_printed_reads_back),
+	    cmocka_unit_test(passwords_are_noticed_where_they_can_stand),
 	};
 
 	return (cmocka_run_group_tests_name("config/value", tests, NULL, NULL));

@@ -29,14 +29,14 @@ a_bad_dsn_is_refused_without_repeating_it(void ** state)
 		const char * text;
 		const char * remedy;
 	} bad[] = {
-		{"host=a password=b hunter2", "a keyword without =", "single quotes"},
-		{"host=a passwort=hunter2", "invalid connection option", "did you mean password?"},
-		{"postgresql://u:hunter2@h/d?sslmod=x", "invalid URI query parameter",
-		    "did you mean sslmode?"},
-		{"postgresql://u:hunter2%zz@h/d", "invalid percent-encoded token", "postgresql://"},
-		{"password='hunter2", "unterminated quoted string", ""},
-		{"postgresql://u:hunter2@[::1/d", "end of string reached", ""},
-		{"postgresql://u:hunter2/x@h/d", "the port is not a number", "%2F"},
+	    {"host=a password=b hunter2", "a keyword without =", "single quotes"},
+	    {"host=a passwort=hunter2", "invalid connection option", "did you mean password?"},
+	    {"postgresql://u:hunter2@h/d?sslmod=x", "invalid URI query parameter",
+		"did you mean sslmode?"},
+	    {"postgresql://u:hunter2%zz@h/d", "invalid percent-encoded token", "postgresql://"},
+	    {"password='hunter2", "unterminated quoted string", ""},
+	    {"postgresql://u:hunter2@[::1/d", "end of string reached", ""},
+	    {"postgresql://u:hunter2/x@h/d", "the port is not a number", "%2F"},
 	};
 	char shown[DSN_DESCRIPTION_MAX];
 	struct error e;
@@ -58,12 +58,12 @@ static void
 descriptions_hide_every_password(void ** state)
 {
 	static const char * const with[][2] = {
-		{"host=a password=hunter2", "password=*** host=a"},
-		{"host=a password='hunter2 x' sslpassword=hunter2",
-		    "password=*** host=a sslpassword=***"},
-		{"postgresql://u:hunter2@h/d", "user=u password=*** dbname=d host=h"},
-		{"postgresql://h/d?password=hunter2", "password=*** dbname=d host=h"},
-		{"dbname='a b\\'c' password=hunter2", "password=*** dbname='a b\\'c'"},
+	    {"host=a password=hunter2", "password=*** host=a"},
+	    {"host=a password='hunter2 x' sslpassword=hunter2",
+		"password=*** host=a sslpassword=***"},
+	    {"postgresql://u:hunter2@h/d", "user=u password=*** dbname=d host=h"},
+	    {"postgresql://h/d?password=hunter2", "password=*** dbname=d host=h"},
+	    {"dbname='a b\\'c' password=hunter2", "password=*** dbname='a b\\'c'"},
 	};
 	char shown[DSN_DESCRIPTION_MAX];
 	char huge[DSN_DESCRIPTION_MAX + 100];
@@ -88,9 +88,9 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(what_libpq_reads_is_well),
-		cmocka_unit_test(a_bad_dsn_is_refused_without_repeating_it),
-		cmocka_unit_test(descriptions_hide_every_password),
+	    cmocka_unit_test(what_libpq_reads_is_well),
+	    cmocka_unit_test(a_bad_dsn_is_refused_without_repeating_it),
+	    cmocka_unit_test(descriptions_hide_every_password),
 	};
 
 	return (cmocka_run_group_tests_name("postgres/dsn", tests, NULL, NULL));
