@@ -111,6 +111,12 @@ broker_settle(struct world * w)
 
 	while (taken < w->queue_count && w->queue[taken].state != SENT)
 		taken++;
+	if (w->former.ticket != 0 && one_in(w, 4)) {
+		/* No link should say this; the core must not care. */
+		happened(w, EVENT_acked_by_former_link);
+		core_on_settled(w->core, w->now, w->former.ticket, CORE_CONFIRMED);
+		w->former.ticket = 0;
+	}
 	if (taken == 0)
 		return;
 	which = below(w, taken);
@@ -152,6 +158,8 @@ broker_lost(struct world * w)
 			taken--;
 		}
 		w->rows[w->queue[n].row].ticket = 0;
+		if (one_in(w, 2))
+			w->former = w->queue[n];
 	}
 	w->queue_count = 0;
 	w->link_up = false;

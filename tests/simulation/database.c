@@ -147,12 +147,19 @@ database_lost(struct world * w)
 void
 database_fetch(struct world * w, const struct core_action * action)
 {
+	size_t bytes = 0;
+
 	if (!w->source_up || w->fetching || w->stopping)
 		world_broken(w, "contract", "a fetch at the wrong time");
 	if (action->fetch.rows < 1 || action->fetch.rows > w->options.batch ||
 	    action->fetch.bytes < 1 || action->fetch.bytes > w->options.max_bytes)
 		world_broken(w, "contract", "a fetch of %u rows, %zu bytes", action->fetch.rows,
 		    action->fetch.bytes);
+	for (uint32_t n = 0; n < w->row_count; n++)
+		bytes += w->rows[n].handed && !w->rows[n].settled ? w->rows[n].size : 0;
+	if (bytes + action->fetch.bytes != w->options.max_bytes)
+		world_broken(w, "contract", "a fetch of %zu bytes while %zu are held",
+		    action->fetch.bytes, bytes);
 	w->fetching = true;
 	w->fetch_waits = action->fetch.wait;
 	w->fetch_rows = action->fetch.rows;

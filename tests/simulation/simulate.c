@@ -95,6 +95,7 @@ new_core(struct world * w)
 		world_broken(w, "simulation", "out of memory");
 	w->stopping = w->finished = false;
 	w->lease = 0;
+	w->former.ticket = 0;
 }
 
 /* The process dies, or has ended, and is started again. */
