@@ -26,6 +26,7 @@ RELAY_OBJECTS = $(RELAY_SOURCES:%.c=$(BUILD)/%.o) $(EMBEDDED).o
 LIBRARY_OBJECTS = $(filter-out $(BUILD)/relay/main.o,$(RELAY_OBJECTS))
 UNIT_SOURCES := $(wildcard tests/unit/test_*.c)
 UNIT_TESTS = $(UNIT_SOURCES:tests/unit/%.c=$(BUILD)/tests/unit/%)
+DRIVERS := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/integration/*.c))
 C_FILES := $(shell find relay include lib tests -name '*.[ch]' 2>/dev/null)
 
 all: $(BUILD)/outbox-relay ## build the relay (default)
@@ -52,6 +53,12 @@ $(BUILD)/librelay.a: $(LIBRARY_OBJECTS)
 $(BUILD)/tests/unit/%: $(BUILD)/tests/unit/%.o $(BUILD)/librelay.a
 	$(CC) $(CFLAGS) $(EXTRA_CFLAGS) -o $@ $< $(BUILD)/librelay.a $(ALL_LIBS) -lcmocka
 
+$(DRIVERS): %: %.o $(BUILD)/librelay.a
+	$(CC) $(CFLAGS) $(EXTRA_CFLAGS) -o $@ $^ $(ALL_LIBS)
+
+$(BUILD)/tests/integration/%: $(BUILD)/tests/integration/%.o $(BUILD)/librelay.a
+	$(CC) $(CFLAGS) $(EXTRA_CFLAGS) -o $@ $< $(BUILD)/librelay.a $(ALL_LIBS)
+
 # Changes when the compiler or its flags do, so that everything is built anew.
 $(BUILD)/flags: FORCE
 	@pkg-config --exists $(PKGS) || { echo "libraries are missing; run: tests/support/install build" >&2; exit 1; }
@@ -67,13 +74,15 @@ test: ## install what is missing, build, run the unit and integration tests
 	$(MAKE) check-integration
 
 unit-tests: $(UNIT_TESTS)
+drivers: $(DRIVERS)
+everything: all unit-tests bench-programs drivers $(BUILD)/tests/simulation/simulate
 
 check-unit: unit-tests ## run the unit tests (cmocka)
 	@failed=; for t in $(UNIT_TESTS); do $(UNIT_RUNNER) $$t || failed="$$failed $$t"; done; \
 	if [ -n "$$failed" ]; then echo "failed:$$failed" >&2; exit 1; fi
 
 # PYTEST_ARGS="-k name -x" chooses; RELAY=build/asan/outbox-relay tests another binary.
-check-integration: all ## run the integration tests (pytest, a private Postgres and RabbitMQ)
+check-integration: all drivers ## run the integration tests (pytest, a private Postgres and RabbitMQ)
 	PYTHONDONTWRITEBYTECODE=1 $(PYTHON) -m pytest -p no:cacheprovider tests/integration $(PYTEST_ARGS)
 
 SIMULATION_OBJECTS = $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/simulation/*.c relay/core/*.c) relay/base/backoff.c)
@@ -102,10 +111,10 @@ lint: ## format, include rules, cppcheck, clang-tidy, gcc and clang with -Werror
 		--suppress=missingInclude --suppress=normalCheckLevelMaxBranches --suppress=varFuncNullUB \
 		--suppress=literalWithCharPtrCompare --include=$$(pkg-config --variable=includedir jansson)/jansson.h \
 		-Irelay -Iinclude -D_GNU_SOURCE $(wildcard relay lib)
-	printf '%s\n' $(filter %.c,$(C_FILES)) | xargs -P 2 -n 8 sh -c \
+	printf '%s\n' $(RELAY_SOURCES) $(UNIT_SOURCES) | xargs -P 2 -n 8 sh -c \
 		'clang-tidy --quiet "$$@" -- -std=c17 -D_GNU_SOURCE -Irelay -Iinclude $(PKG_CFLAGS) 2>/dev/null' tidy
-	$(MAKE) CC=gcc BUILD=build/werror-gcc EXTRA_CFLAGS=-Werror all unit-tests
-	$(MAKE) CC=clang BUILD=build/werror-clang EXTRA_CFLAGS=-Werror all unit-tests
+	$(MAKE) CC=gcc BUILD=build/werror-gcc EXTRA_CFLAGS=-Werror everything
+	$(MAKE) CC=clang BUILD=build/werror-clang EXTRA_CFLAGS=-Werror everything
 
 format: ## put all C files into the project's form
 	clang-format -i $(C_FILES)
@@ -167,9 +176,10 @@ clean: ## remove build/ (stop a running stack first)
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1	\2/p' Makefile | expand -t 20
 
--include $(RELAY_OBJECTS:.o=.d) $(UNIT_TESTS:=.d) $(wildcard $(BENCH)/*.d)
+-include $(RELAY_OBJECTS:.o=.d) $(UNIT_TESTS:=.d) $(SIMULATION_OBJECTS:.o=.d) $(DRIVERS:=.d) \
+	$(wildcard $(BENCH)/*.d)
 FORCE:
-.PHONY: FORCE all debug test unit-tests check-unit check-integration check-simulation asan tsan lint format format-check demo bench \
-	bench-quick bench-programs install uninstall dist clean help
+.PHONY: FORCE all debug test unit-tests drivers everything check-unit check-integration check-simulation asan tsan \
+	lint format format-check demo bench bench-quick bench-programs install uninstall dist clean help
 .SECONDARY:
 .DELETE_ON_ERROR:
