@@ -3,11 +3,7 @@
 #include <assert.h>
 #include <stdlib.h>
 
-#include "base/backoff.h"
-#include "core/keys.h"
-#include "core/ready.h"
-#include "core/retries.h"
-#include "core/rows.h"
+#include "core/state.h"
 
 /*
  * Every decision of the relay.  Rows come in the source's order and stand in
@@ -42,47 +38,6 @@
 
 /* This share of the window, resolved, is worth a mark at once. */
 #define MARK_SHARE 4
-
-/*
- * A ticket is the row's sequence number and, below it, how often it had been
- * published, so that an answer from a former connection means nothing.  48
- * bits last for nine years at a million messages a second.
- */
-#define TICKET_PUBLICATION_BITS 16
-
-struct core {
-	struct core_options options;
-	uint32_t in_flight_max;
-	uint32_t waiting_max; /* no fetch while more rows wait */
-	uint32_t mark_at;     /* resolved rows that are worth a mark */
-
-	struct rows rows;
-	struct ready ready;
-	struct keys keys; /* strict mode only */
-	struct retries retries;
-	struct backoff backoff; /* its failures are set for each row */
-
-	bool source_up;
-	bool link_up;
-	bool blocked;
-	bool full;
-	bool stopping;
-	bool draining;
-	bool drained;
-	bool fetching;
-	bool fetching_last; /* if it is empty, the drain is over */
-	bool source_empty;  /* the last answer left nothing behind */
-	bool answer_empty;  /* ... and had no rows either */
-	clock_ns lease;
-	clock_ns mark_due; /* one interval after the last one began */
-	struct core_counts counts;
-};
-
-static clock_ns
-later(clock_ns now, clock_ns delay)
-{
-	return (delay > CLOCK_NEVER - now ? CLOCK_NEVER : now + delay);
-}
 
 static uint64_t
 greater(uint64_t a, uint64_t b)
@@ -139,34 +94,6 @@ core_free(struct core * core)
 
 /* ---- what may be done now ---- */
 
-static void
-make_ready(struct core * core, uint32_t place)
-{
-	rows_at(&core->rows, place)->state = ROW_READY;
-	ready_add(&core->ready, place);
-}
-
-static bool
-mark_under_way(const struct core * core)
-{
-	return (core->rows.marking > core->rows.recorded);
-}
-
-/* Rows resolved that no mark covers, were one possible now. */
-static uint64_t
-unmarked(const struct core * core)
-{
-	if (!core->source_up || mark_under_way(core))
-		return (0);
-	return (core->rows.resolved - core->rows.recorded);
-}
-
-static uint64_t
-held(const struct core * core)
-{
-	return (core->rows.fetched - core->rows.recorded);
-}
-
 static bool
 is_finished(const struct core * core)
 {
@@ -195,11 +122,10 @@ should_fetch(const struct core * core)
 static void
 begin_fetch(struct core * core, struct core_action * action)
 {
-	/* Empty answers may end an interval that was open before; only one that
-	 * follows an exhausted interval had to look for new rows. */
-	bool last = core->draining && held(core) == 0 && core->source_empty;
+	bool last = core->draining && held(core) == 0;
 
 	core->fetching = true;
+	core->fetching_new = core->source_empty;
 	core->fetching_last = last;
 	action->type = CORE_FETCH;
 	action->fetch.rows = core->options.batch;
@@ -294,192 +220,6 @@ core_deadline(const struct core * core)
 	clock_ns mark = unmarked(core) > 0 ? core->mark_due : CLOCK_NEVER;
 
 	return (clock_min(mark, retries_due(&core->retries)));
-}
-
-/* ---- the source ---- */
-
-void
-core_on_source_up(struct core * core, clock_ns now)
-{
-	core_on_source_down(core, now);
-	core->source_up = true;
-}
-
-void
-core_on_source_down(struct core * core, clock_ns now)
-{
-	(void)now;
-	rows_forget(&core->rows);
-	ready_clear(&core->ready);
-	keys_clear(&core->keys);
-	retries_clear(&core->retries);
-	core->counts.in_flight = 0;
-	core->counts.unrecorded = 0;
-	core->source_up = false;
-	core->fetching = false;
-	core->source_empty = false;
-	core->answer_empty = false;
-}
-
-void
-core_on_fetched(struct core * core, clock_ns now, struct batch * batch, uint64_t interval,
-    bool exhausted)
-{
-	size_t count = batch == NULL ? 0 : batch->count;
-
-	(void)now;
-	assert(core->fetching && count <= core->options.batch);
-	for (size_t n = 0; n < count; n++) {
-		const struct message * message = &batch->messages[n];
-		uint32_t place = rows_add(&core->rows, message, interval);
-		uint32_t before = KEYS_NONE;
-
-		if (!core->options.pipelined && message->key != 0)
-			before = keys_append(&core->keys, message->key, place);
-		if (before == KEYS_NONE)
-			make_ready(core, place);
-		else
-			rows_at(&core->rows, before)->next = place;
-	}
-	if (exhausted)
-		rows_end_interval(&core->rows, interval);
-	core->fetching = false;
-	core->source_empty = exhausted;
-	core->answer_empty = exhausted && count == 0;
-	core->drained = core->fetching_last && core->answer_empty;
-	core->counts.fetched += count;
-}
-
-void
-core_on_recorded(struct core * core, clock_ns now)
-{
-	uint64_t count;
-
-	(void)now;
-	assert(mark_under_way(core));
-	count = rows_marked(&core->rows);
-	core->counts.unrecorded -= (uint32_t)count;
-	core->counts.recorded += count;
-}
-
-/* ---- the link ---- */
-
-void
-core_on_link_up(struct core * core, clock_ns now)
-{
-	(void)now;
-	core->link_up = true;
-	core->blocked = false;
-	core->full = false;
-}
-
-void
-core_on_link_down(struct core * core, clock_ns now)
-{
-	(void)now;
-	core->link_up = false;
-	for (uint64_t n = core->rows.resolved; core->counts.in_flight > 0; n++) {
-		uint32_t place = rows_place(&core->rows, n);
-
-		if (rows_at(&core->rows, place)->state != ROW_IN_FLIGHT)
-			continue;
-		make_ready(core, place);
-		core->counts.in_flight--;
-	}
-}
-
-void
-core_on_blocked(struct core * core, clock_ns now, bool blocked)
-{
-	(void)now;
-	core->blocked = blocked;
-}
-
-void
-core_on_link_full(struct core * core, bool full)
-{
-	core->full = full;
-}
-
-/* The message is delivered: the next one of its key may go. */
-static void
-on_confirmed(struct core * core, struct row * row)
-{
-	if (!core->options.pipelined && row->message->key != 0) {
-		if (row->next != ROW_NONE)
-			make_ready(core, row->next);
-		else
-			keys_remove(&core->keys, row->message->key);
-	}
-	rows_resolve(&core->rows, row);
-	core->counts.confirmed++;
-}
-
-/*
- * The one place that decides what becomes of a message that was not
- * delivered.  The row stays first of its key.  It also stays published, even
- * if it never went out: what is counted in the window once leaves it only
- * with its mark, or younger rows could take its place there for good.
- */
-static void
-on_refused(struct core * core, clock_ns now, struct row * row, uint32_t place,
-    enum core_outcome outcome)
-{
-	clock_ns delay = core->options.retry.max;
-
-	if (outcome != CORE_UNFIT) {
-		core->backoff.failures = row->failures;
-		delay = backoff_next(&core->backoff);
-	}
-	if (row->failures < UINT8_MAX)
-		row->failures++;
-	row->state = ROW_REFUSED;
-	retries_add(&core->retries, place, later(now, delay));
-}
-
-/* Undo begin_publish; nobody knows the ticket, so it may be used again. */
-static void
-on_not_taken(struct core * core, struct row * row, uint32_t place)
-{
-	core->counts.published--;
-	if (--row->publications == 0)
-		core->counts.unrecorded--;
-	else
-		core->counts.republished--;
-	make_ready(core, place);
-}
-
-void
-core_on_settled(struct core * core, clock_ns now, uint64_t ticket, enum core_outcome outcome)
-{
-	uint64_t sequence = ticket >> TICKET_PUBLICATION_BITS;
-	uint32_t place = rows_place(&core->rows, sequence);
-	struct row * row = rows_at(&core->rows, place);
-
-	if (sequence < core->rows.resolved || sequence >= core->rows.fetched ||
-	    row->state != ROW_IN_FLIGHT || (uint16_t)row->publications != (uint16_t)ticket)
-		return;
-	core->counts.in_flight--;
-	switch (outcome) {
-	case CORE_CONFIRMED:
-		on_confirmed(core, row);
-		break;
-	case CORE_NACKED:
-		core->counts.nacked++;
-		on_refused(core, now, row, place, outcome);
-		break;
-	case CORE_RETURNED:
-		core->counts.returned++;
-		on_refused(core, now, row, place, outcome);
-		break;
-	case CORE_UNFIT:
-		core->counts.unfit++;
-		on_refused(core, now, row, place, outcome);
-		break;
-	case CORE_NOT_TAKEN:
-		on_not_taken(core, row, place);
-		break;
-	}
 }
 
 /* ---- the operator ---- */
