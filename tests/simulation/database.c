@@ -11,6 +11,7 @@
 struct slab {
 	struct batch batch;
 	struct world * world;
+	struct message ** list;
 	struct message messages[];
 };
 
@@ -20,6 +21,7 @@ slab_free(struct batch * batch)
 	struct slab * slab = (struct slab *)batch;
 
 	slab->world->batches--;
+	free(slab->list);
 	free(slab);
 }
 
@@ -195,8 +197,9 @@ database_answer_fetch(struct world * w)
 	}
 	slab = calloc(1, sizeof(*slab) + w->fetch_rows * sizeof(slab->messages[0]));
 	slab->world = w;
+	slab->list = calloc(w->fetch_rows, sizeof(slab->list[0]));
 	slab->batch = (struct batch){.references = 1,
-	    .messages = slab->messages,
+	    .messages = slab->list,
 	    .destroy = slab_free};
 	w->batches++;
 	for (uint32_t n = 0; n < w->row_count && !more; n++) {
@@ -206,6 +209,7 @@ database_answer_fetch(struct world * w)
 			more = true;
 			break;
 		}
+		slab->list[slab->batch.count] = &slab->messages[slab->batch.count];
 		slab->messages[slab->batch.count++] = (struct message){.id = n + 1,
 		    .key = w->rows[n].key,
 		    .batch = &slab->batch,
