@@ -194,9 +194,15 @@ static const struct link_events link_events = {.up = daemon_on_link_up,
 static void
 daemon_publish(struct daemon * d, const struct core_action * action)
 {
+	enum link_publish_result result;
 	struct error e;
 
-	switch (link_publish(d->link, action->publish.message, action->publish.ticket, &e)) {
+	result = link_publish(d->link, action->publish.message, action->publish.ticket, &e);
+	if (result == LINK_FULL) {
+		link_flush(d->link, d->now);
+		result = link_publish(d->link, action->publish.message, action->publish.ticket, &e);
+	}
+	switch (result) {
 	case LINK_TAKEN:
 		break;
 	case LINK_FULL:

@@ -12,7 +12,8 @@
 
 #define RECORD_INTERVAL CLOCK_MS(50)
 #define LINK_CONNECT_TIMEOUT CLOCK_S(10)
-#define LINK_BUFFER_MAX ((size_t)4 << 20)
+/* Sent whenever it is full, so it bounds memory, not a batch. */
+#define LINK_BUFFER_MAX ((size_t)256 << 10)
 
 /* Blocks above this go back to the system when freed: bodies of megabytes
  * must not leave holes in the heap. */
@@ -49,7 +50,6 @@ run_command(const struct config * config, bool until_empty)
 		.connect_timeout = LINK_CONNECT_TIMEOUT,
 		.mandatory = config->publish.mandatory,
 		.connection_name = connection_name,
-		.window = config->publish.window,
 		.send_buffer_max = LINK_BUFFER_MAX,
 		.tls = {.ca_file = config->rabbitmq.tls.ca_file,
 		    .cert_file = config->rabbitmq.tls.cert_file,
@@ -57,6 +57,7 @@ run_command(const struct config * config, bool until_empty)
 		    .server_name = config->rabbitmq.tls.server_name}},
 	    .until_empty = until_empty};
 
+	options.link.window = core_in_flight_max(&options.core);
 	mallopt(M_MMAP_THRESHOLD, LARGE_BLOCK);
 	mallopt(M_TRIM_THRESHOLD, LARGE_BLOCK);
 	if (getrandom(seeds, sizeof(seeds), 0) != (ssize_t)sizeof(seeds)) {

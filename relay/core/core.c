@@ -45,20 +45,26 @@ greater(uint64_t a, uint64_t b)
 	return (a > b ? a : b);
 }
 
+uint32_t
+core_in_flight_max(const struct core_options * options)
+{
+	uint64_t max =
+	    greater(options->window / IN_FLIGHT_SHARE, 2 * (uint64_t)options->batch);
+
+	return (max > options->window ? options->window : (uint32_t)max);
+}
+
 struct core *
 core_new(const struct core_options * options)
 {
 	struct core * core = calloc(1, sizeof(*core));
-	uint64_t in_flight_max, unresolved_max;
+	uint64_t unresolved_max;
 
 	if (core == NULL)
 		return (NULL);
 	assert(options->batch >= 1 && options->batch <= options->window);
 	core->options = *options;
-	in_flight_max = greater(options->window / IN_FLIGHT_SHARE, 2 * (uint64_t)options->batch);
-	if (in_flight_max > options->window)
-		in_flight_max = options->window;
-	core->in_flight_max = (uint32_t)in_flight_max;
+	core->in_flight_max = core_in_flight_max(options);
 	core->waiting_max = core->in_flight_max;
 	core->mark_at = (uint32_t)greater(options->window / MARK_SHARE, 1);
 	core->lease = INT64_MIN;

@@ -108,6 +108,12 @@ enum core_outcome {
 struct core * core_new(const struct core_options * options);
 
 /**
+ * core_in_flight_max(options):
+ * How many messages a core with ${options} has unsettled at most.
+ */
+uint32_t core_in_flight_max(const struct core_options * options);
+
+/**
  * core_free(core):
  * Drops its references on batches.  NULL is fine.
  */

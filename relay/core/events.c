@@ -45,7 +45,7 @@ core_on_fetched(struct core * core, clock_ns now, struct batch * batch, uint64_t
 	(void)now;
 	assert(core->fetching && count <= core->options.batch);
 	for (size_t n = 0; n < count; n++) {
-		const struct message * message = &batch->messages[n];
+		const struct message * message = batch->messages[n];
 		uint32_t place = rows_add(&core->rows, message, interval);
 		uint32_t before = KEYS_NONE;
 

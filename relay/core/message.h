@@ -14,7 +14,7 @@
 struct message {
 	int64_t id;            /* outbox.message.id: header x-outbox-id */
 	uint64_t key;          /* hash of ordering_key; 0: none */
-	struct batch * batch;  /* owner of all memory below */
+	struct batch * batch;  /* owns its memory: the batch it came in, or one of its own */
 	struct bytes exchange; /* "" is the default exchange */
 	struct bytes routing_key;
 	struct bytes body;
@@ -34,14 +34,14 @@ struct message {
 };
 
 /*
- * The rows of one fetch, and the memory that they point into.  The source
- * makes it with one reference; whoever keeps a message holds one more; the
- * last unref calls destroy.  Single-threaded.
+ * The rows of one fetch, and memory that messages lie in.  The source makes
+ * it with one reference; whoever keeps a message holds one more on
+ * message->batch; the last unref calls destroy.  Single-threaded.
  */
 struct batch {
 	unsigned int references;
 	size_t count;
-	struct message * messages; /* in id order */
+	struct message ** messages; /* in id order */
 	void (*destroy)(struct batch *);
 };
 

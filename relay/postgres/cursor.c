@@ -289,7 +289,7 @@ cursor_deliver(struct cursor * cursor, PGresult ** result, int column)
 	exhausted = batch == NULL ||
 	    (batch->count < cursor->rows && (uint64_t)bytes < cursor->bytes);
 	if (batch != NULL) {
-		cursor->last_id = batch->messages[batch->count - 1].id;
+		cursor->last_id = batch->messages[batch->count - 1]->id;
 		if (cursor->last_id > cursor->open->max_id)
 			cursor->open->max_id = cursor->last_id;
 	}

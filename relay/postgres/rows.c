@@ -1,8 +1,9 @@
 /*
- * Two shapes of a batch.  Small rows are copied side by side into one block
- * and the result is given back at once: libpq's own form costs half as much
- * again in memory.  Rows with large bodies stay in the result, and the
- * messages point into it, so that a body of 100 MiB is not copied once more.
+ * Two shapes of a message.  A small row is copied into a block of its own,
+ * which goes when the message is settled: with an ordering key that may be
+ * long after its neighbours, and a batch must not stay for one of its rows.
+ * Rows with large bodies stay in libpq's result, and the messages point into
+ * it, so that a body of 100 MiB is not copied once more.
  */
 #include "postgres/rows.h"
 
@@ -19,10 +20,20 @@ enum column {
 /* Bodies of this mean size are worth keeping the result for. */
 #define LARGE_MEAN 4096
 
+/* A batch whose messages lie in the result, or in blocks of their own. */
 struct rows {
 	struct batch batch;
-	PGresult * result;               /* NULL: the bytes follow the messages */
-	struct message messages[];
+	PGresult * result;               /* NULL: blocks */
+	struct message * inside;         /* with the result */
+	struct message * messages[];
+};
+
+/* One small row. */
+struct block {
+	struct batch batch;
+	struct message * list[1];
+	struct message message;
+	char bytes[];
 };
 
 /* What is needed to read one row. */
@@ -38,8 +49,18 @@ rows_destroy(struct batch * batch)
 {
 	struct rows * rows = (struct rows *)batch;
 
+	if (rows->result == NULL)
+		for (size_t i = 0; i < batch->count; i++)
+			batch_unref(batch->messages[i]->batch);
 	PQclear(rows->result);
+	free(rows->inside);
 	free(rows);
+}
+
+static void
+block_destroy(struct batch * batch)
+{
+	free(batch);
 }
 
 static struct bytes
@@ -115,14 +136,54 @@ row_length(const PGresult * result, int row, int base)
 	return (length);
 }
 
+/* Read the reader's row into a block of its own.  NULL: out of memory. */
+static struct message *
+read_block(struct reader * reader)
+{
+	struct block * block;
+
+	block = malloc(sizeof(*block) + row_length(reader->result, reader->row, reader->base));
+	if (block == NULL)
+		return (NULL);
+	block->list[0] = &block->message;
+	block->batch = (struct batch){.references = 1, .count = 1, .messages = block->list,
+	    .destroy = block_destroy};
+	block->message.batch = &block->batch;
+	reader->arena = block->bytes;
+	read_message(reader, &block->message);
+	return (&block->message);
+}
+
+/* -1: out of memory. */
+static int
+read_rows(struct reader * reader, struct rows * rows, int count)
+{
+	struct message * m;
+
+	if (rows->result != NULL &&
+	    (rows->inside = calloc((size_t)count, sizeof(*rows->inside))) == NULL)
+		return (-1);
+	for (int i = 0; i < count; i++, reader->row++) {
+		if (rows->result == NULL) {
+			if ((m = read_block(reader)) == NULL)
+				return (-1);
+		} else {
+			m = &rows->inside[i];
+			m->batch = &rows->batch;
+			read_message(reader, m);
+		}
+		rows->messages[rows->batch.count++] = m;
+	}
+	return (0);
+}
+
 struct batch *
 rows_to_batch(PGresult ** result, int column, int64_t * bytes, struct error * e)
 {
 	struct reader reader = {.result = *result, .base = column};
-	int first = 0;
-	int count = PQntuples(*result);
+	int tuples = PQntuples(*result);
+	int count;
 	size_t length = 0;
-	bool keep;
 	struct rows * rows;
 
 	error_clear(e);
@@ -132,31 +193,27 @@ rows_to_batch(PGresult ** result, int column, int64_t * bytes, struct error * e)
 		    PQnfields(*result), column + COLUMNS);
 		return (NULL);
 	}
-	while (first < count && PQgetisnull(*result, first, column + ID))
-		first++;
-	if (first == count)
+	while (reader.row < tuples && PQgetisnull(*result, reader.row, column + ID))
+		reader.row++;
+	if ((count = tuples - reader.row) == 0)
 		return (NULL);
-	for (int row = first; row < count; row++) {
+	for (int row = reader.row; row < tuples; row++) {
 		length += row_length(*result, row, column);
 		*bytes += wire_int32(*result, row, column + SIZE);
 	}
-	keep = length / (size_t)(count - first) > LARGE_MEAN;
-	rows = malloc(sizeof(*rows) + (size_t)(count - first) * sizeof(rows->messages[0]) +
-	    (keep ? 0 : length));
-	if (rows == NULL) {
-		error_set(e, EXIT_BUG, "out of memory for %d rows", count - first);
+	rows = calloc(1, sizeof(*rows) + (size_t)count * sizeof(rows->messages[0]));
+	if (rows != NULL) {
+		rows->batch = (struct batch){.references = 1, .messages = rows->messages,
+		    .destroy = rows_destroy};
+		if (length / (size_t)count > LARGE_MEAN) {
+			rows->result = *result;
+			*result = NULL;
+		}
+	}
+	if (rows == NULL || read_rows(&reader, rows, count)) {
+		batch_unref(rows == NULL ? NULL : &rows->batch);
+		error_set(e, EXIT_BUG, "out of memory for %d rows", count);
 		return (NULL);
 	}
-	rows->batch = (struct batch){.references = 1, .count = (size_t)(count - first),
-	    .messages = rows->messages, .destroy = rows_destroy};
-	rows->result = keep ? *result : NULL;
-	if (!keep)
-		reader.arena = (char *)&rows->messages[count - first];
-	for (reader.row = first; reader.row < count; reader.row++) {
-		rows->messages[reader.row - first].batch = &rows->batch;
-		read_message(&reader, &rows->messages[reader.row - first]);
-	}
-	if (keep)
-		*result = NULL;
 	return (&rows->batch);
 }

@@ -18,6 +18,7 @@ static int batches; /* alive */
 
 struct slab {
 	struct batch batch;
+	struct message * list[64];
 	struct message messages[64];
 };
 
@@ -36,13 +37,15 @@ rows(int64_t first, const char * keys)
 
 	slab->batch = (struct batch){.references = 1,
 	    .count = strlen(keys),
-	    .messages = slab->messages,
+	    .messages = slab->list,
 	    .destroy = slab_free};
-	for (size_t n = 0; n < slab->batch.count; n++)
+	for (size_t n = 0; n < slab->batch.count; n++) {
+		slab->list[n] = &slab->messages[n];
 		slab->messages[n] = (struct message){.id = first + (int64_t)n,
 		    .key = keys[n] == '-' ? 0 : (uint64_t)keys[n],
 		    .batch = &slab->batch,
 		    .body = {"0123456789", 10}};
+	}
 	batches++;
 	return (&slab->batch);
 }
