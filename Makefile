@@ -56,9 +56,6 @@ $(BUILD)/tests/unit/%: $(BUILD)/tests/unit/%.o $(BUILD)/librelay.a
 $(DRIVERS): %: %.o $(BUILD)/librelay.a
 	$(CC) $(CFLAGS) $(EXTRA_CFLAGS) -o $@ $^ $(ALL_LIBS)
 
-$(BUILD)/tests/integration/%: $(BUILD)/tests/integration/%.o $(BUILD)/librelay.a
-	$(CC) $(CFLAGS) $(EXTRA_CFLAGS) -o $@ $< $(BUILD)/librelay.a $(ALL_LIBS)
-
 # Changes when the compiler or its flags do, so that everything is built anew.
 $(BUILD)/flags: FORCE
 	@pkg-config --exists $(PKGS) || { echo "libraries are missing; run: tests/support/install build" >&2; exit 1; }
