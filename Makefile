@@ -108,7 +108,7 @@ lint: ## format, include rules, cppcheck, clang-tidy, gcc and clang with -Werror
 		--suppress=missingInclude --suppress=normalCheckLevelMaxBranches --suppress=varFuncNullUB \
 		--suppress=literalWithCharPtrCompare --include=$$(pkg-config --variable=includedir jansson)/jansson.h \
 		-Irelay -Iinclude -D_GNU_SOURCE $(wildcard relay lib)
-	printf '%s\n' $(RELAY_SOURCES) $(UNIT_SOURCES) | xargs -P 2 -n 8 sh -c \
+	printf '%s\n' $(RELAY_SOURCES) | xargs -P 2 -n 8 sh -c \
 		'clang-tidy --quiet "$$@" -- -std=c17 -D_GNU_SOURCE -Irelay -Iinclude $(PKG_CFLAGS) 2>/dev/null' tidy
 	$(MAKE) CC=gcc BUILD=build/werror-gcc EXTRA_CFLAGS=-Werror everything
 	$(MAKE) CC=clang BUILD=build/werror-clang EXTRA_CFLAGS=-Werror everything
@@ -116,8 +116,12 @@ lint: ## format, include rules, cppcheck, clang-tidy, gcc and clang with -Werror
 format: ## put all C files into the project's form
 	clang-format -i $(C_FILES)
 
-format-check: ## fail when "make format" would change something
-	clang-format --dry-run --Werror $(C_FILES)
+# Versions differ in a few lines of ten thousand: the one of Debian 12 decides, others only tell.
+format-check: ## fail when "make format" (clang-format 14) would change something
+	@case "$$(clang-format --version)" in \
+	*'version 14.'*) clang-format --dry-run --Werror $(C_FILES) ;; \
+	*) clang-format --dry-run $(C_FILES) ;; \
+	esac
 
 demo: ## a shop, a relay that is killed half-way, a consumer that counts
 	tests/support/install build test

@@ -18,16 +18,15 @@
 
 /* What happened; each must happen in a run, or the run proves nothing. */
 /* clang-format off */
+/* clang-format off */
 #define WORLD_EVENTS(X) \
-	X(committed) X(committed_out_of_order) X(rolled_back) X(fetched_rows) \
-	X(fetched_in_part) X(fetched_empty) X(fetched_big_row) \
-	X(fetched_exhausted_later) X(reread_after_restart) X(recorded) \
-	X(recorded_exhausted) X(mark_lost) X(mark_kept_unanswered) X(published) \
-	X(republished) X(not_taken) X(unfit) X(window_full) X(acked) \
-	X(acked_out_of_order) X(acked_multiple) X(nacked) X(nacked_but_delivered) \
-	X(returned) X(acked_stale) X(acked_by_former_link) X(link_lost_idle) \
-	X(link_lost_all_taken) X(link_lost_none_taken) X(link_lost_some_taken) \
-	X(link_blocked) X(source_lost_idle) X(source_lost_in_flight) \
+	X(committed) X(committed_out_of_order) X(rolled_back) X(fetched_rows) X(fetched_in_part) \
+	X(fetched_empty) X(fetched_big_row) X(fetched_exhausted_later) X(reread_after_restart) \
+	X(recorded) X(recorded_exhausted) X(mark_lost) X(mark_kept_unanswered) X(published) \
+	X(republished) X(not_taken) X(unfit) X(window_full) X(acked) X(acked_out_of_order) \
+	X(acked_multiple) X(nacked) X(nacked_but_delivered) X(returned) X(acked_stale) \
+	X(acked_by_former_link) X(link_lost_idle) X(link_lost_all_taken) X(link_lost_none_taken) \
+	X(link_lost_some_taken) X(link_blocked) X(source_lost_idle) X(source_lost_in_flight) \
 	X(lease_ran_out) X(crashed) X(stopped_midway) X(drained) X(stopped)
 /* clang-format on */
 
