@@ -18,7 +18,6 @@
 
 /* What happened; each must happen in a run, or the run proves nothing. */
 /* clang-format off */
-/* clang-format off */
 #define WORLD_EVENTS(X) \
 	X(committed) X(committed_out_of_order) X(rolled_back) X(fetched_rows) X(fetched_in_part) \
 	X(fetched_empty) X(fetched_big_row) X(fetched_exhausted_later) X(reread_after_restart) \
