@@ -72,13 +72,14 @@ codec_method(struct outbound * out, uint16_t channel, amqp_method_number_t id, v
 
 	if (frame == NULL)
 		return (-1);
-	size = amqp_encode_method(id, method, (amqp_bytes_t){.len = METHOD_MAX - FRAME_OVERHEAD - 4,
-	    .bytes = frame + FRAME_HEADER + 4});
+	size = amqp_encode_method(id, method,
+	    (amqp_bytes_t){.len = METHOD_MAX - FRAME_OVERHEAD - 4,
+		.bytes = frame + FRAME_HEADER + 4});
 	if (size < 0)
 		return (-1);
 	put32(frame + FRAME_HEADER, id);
-	outbound_added(out, (size_t)(frame_finish(frame, AMQP_FRAME_METHOD, channel,
-	    (size_t)size + 4) - frame));
+	outbound_added(out,
+	    (size_t)(frame_finish(frame, AMQP_FRAME_METHOD, channel, (size_t)size + 4) - frame));
 	return (0);
 }
 
@@ -225,11 +226,11 @@ message_properties(struct codec * codec, const struct message * m, amqp_basic_pr
 		p->expiration = (amqp_bytes_t){.len = (size_t)(end - text), .bytes = text};
 	}
 	if (property(p, AMQP_BASIC_CONTENT_TYPE_FLAG, &p->content_type, m->content_type,
-	    "content_type", e) ||
-	    property(p, AMQP_BASIC_CONTENT_ENCODING_FLAG, &p->content_encoding,
-	    m->content_encoding, "content_encoding", e) ||
+		"content_type", e) ||
+	    property(p, AMQP_BASIC_CONTENT_ENCODING_FLAG, &p->content_encoding, m->content_encoding,
+		"content_encoding", e) ||
 	    property(p, AMQP_BASIC_CORRELATION_ID_FLAG, &p->correlation_id, m->correlation_id,
-	    "correlation_id", e) ||
+		"correlation_id", e) ||
 	    property(p, AMQP_BASIC_REPLY_TO_FLAG, &p->reply_to, m->reply_to, "reply_to", e) ||
 	    property(p, AMQP_BASIC_TYPE_FLAG, &p->type, m->type, "type", e) ||
 	    property(p, AMQP_BASIC_APP_ID_FLAG, &p->app_id, m->app_id, "app_id", e))
@@ -241,7 +242,7 @@ message_properties(struct codec * codec, const struct message * m, amqp_basic_pr
 		scratch->own[own++] = (amqp_table_entry_t){
 		    .key = {.len = 14, .bytes = "x-ordering-key"},
 		    .value = {.kind = AMQP_FIELD_KIND_UTF8,
-		    .value.bytes = rabbitmq_bytes(m->ordering_key)}};
+			.value.bytes = rabbitmq_bytes(m->ordering_key)}};
 	return (headers_parse(&codec->headers, m->headers, scratch->own, own, &p->headers, e));
 }
 
@@ -256,7 +257,7 @@ codec_publish(struct codec * codec, struct outbound * out, const struct message 
 	size_t properties_max = payload_max - CONTENT_HEADER;
 	bool copied = m->body.len <= CODEC_COPY_MAX && m->body.len <= payload_max;
 	size_t frames = copied ? 1 : (m->body.len + payload_max - 1) / payload_max;
-	char * start, * p, * payload;
+	char *start, *p, *payload;
 	size_t offset, len;
 	int size;
 
@@ -265,13 +266,15 @@ codec_publish(struct codec * codec, struct outbound * out, const struct message 
 	    message_properties(codec, m, &properties, &scratch, e))
 		return (LINK_UNFIT);
 
-	start = outbound_reserve(out, PUBLISH_MAX + codec->frame_max +
-	    frames * FRAME_OVERHEAD + (copied ? m->body.len : 0), copied ? 0 : frames);
+	start = outbound_reserve(out,
+	    PUBLISH_MAX + codec->frame_max + frames * FRAME_OVERHEAD + (copied ? m->body.len : 0),
+	    copied ? 0 : frames);
 	if (start == NULL)
 		return (LINK_FULL);
 
-	size = amqp_encode_method(AMQP_BASIC_PUBLISH_METHOD, &publish, (amqp_bytes_t){
-	    .len = PUBLISH_MAX - FRAME_OVERHEAD - 4, .bytes = start + FRAME_HEADER + 4});
+	size = amqp_encode_method(AMQP_BASIC_PUBLISH_METHOD, &publish,
+	    (amqp_bytes_t){.len = PUBLISH_MAX - FRAME_OVERHEAD - 4,
+		.bytes = start + FRAME_HEADER + 4});
 	if (size < 0) {
 		error_set(e, EXIT_BUG, "basic.publish: %s", amqp_error_string2(size));
 		return (LINK_UNFIT);
@@ -280,11 +283,13 @@ codec_publish(struct codec * codec, struct outbound * out, const struct message 
 	p = frame_finish(start, AMQP_FRAME_METHOD, CODEC_CHANNEL, (size_t)size + 4);
 
 	payload = p + FRAME_HEADER;
-	size = amqp_encode_properties(AMQP_BASIC_CLASS, &properties, (amqp_bytes_t){
-	    .len = properties_max, .bytes = payload + CONTENT_HEADER});
+	size = amqp_encode_properties(AMQP_BASIC_CLASS, &properties,
+	    (amqp_bytes_t){.len = properties_max, .bytes = payload + CONTENT_HEADER});
 	if (size < 0) {
-		error_set(e, EXIT_FOUND, "%s: with all properties more than the %zu bytes of one "
-		    "frame", m->ordering_key.len > m->headers.len ? "ordering_key" : "headers",
+		error_set(e, EXIT_FOUND,
+		    "%s: with all properties more than the %zu bytes of one "
+		    "frame",
+		    m->ordering_key.len > m->headers.len ? "ordering_key" : "headers",
 		    properties_max);
 		return (LINK_UNFIT);
 	}

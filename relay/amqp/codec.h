@@ -15,11 +15,11 @@
  * Every message bears the header x-outbox-id (its id, by which a return is
  * matched), and x-ordering-key if it has an ordering key.
  */
-#define CODEC_CHANNEL 1          /* the one channel used */
-#define CODEC_COPY_MAX 8192      /* bodies up to this size are copied into the buffer */
+#define CODEC_CHANNEL 1     /* the one channel used */
+#define CODEC_COPY_MAX 8192 /* bodies up to this size are copied into the buffer */
 
 struct codec {
-	uint32_t frame_max;              /* as negotiated */
+	uint32_t frame_max; /* as negotiated */
 	bool mandatory;
 	struct headers headers;
 };

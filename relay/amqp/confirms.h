@@ -18,7 +18,7 @@
 struct confirms_entry {
 	uint64_t ticket;
 	int64_t id;
-	uint16_t return_code;            /* 0: not returned */
+	uint16_t return_code; /* 0: not returned */
 	bool settled;
 };
 
@@ -36,8 +36,7 @@ struct confirms {
  * Told of each settled tag.  ${return_code} is 0 unless it was returned.  May
  * call confirms_add.
  */
-typedef void confirms_settled(void * context, uint64_t ticket, bool nacked,
-    uint16_t return_code);
+typedef void confirms_settled(void * context, uint64_t ticket, bool nacked, uint16_t return_code);
 
 /**
  * confirms_init(c, window):

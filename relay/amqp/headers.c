@@ -32,16 +32,20 @@ check(struct headers * h, const json_t * value, int depth, struct error * e)
 		return (error_set(e, EXIT_FOUND, "headers: nested deeper than %d levels",
 		    HEADERS_DEPTH_MAX));
 	if (json_is_object(value)) {
-		json_object_foreach((json_t *)(uintptr_t)value, key, child) {
+		json_object_foreach((json_t *)(uintptr_t)value, key, child)
+		{
 			if (strlen(key) > 255)
-				return (error_set(e, EXIT_FOUND, "headers: the key \"%.*s...\" has "
-				    "%zu bytes, AMQP allows 255", KEY_SHOWN, key, strlen(key)));
+				return (error_set(e, EXIT_FOUND,
+				    "headers: the key \"%.*s...\" has "
+				    "%zu bytes, AMQP allows 255",
+				    KEY_SHOWN, key, strlen(key)));
 			h->entry_count++;
 			if (check(h, child, depth + 1, e))
 				return (-1);
 		}
 	} else if (json_is_array(value)) {
-		json_array_foreach(value, i, child) {
+		json_array_foreach(value, i, child)
+		{
 			h->value_count++;
 			if (check(h, child, depth + 1, e))
 				return (-1);
@@ -57,15 +61,13 @@ reserve(struct headers * h)
 	void * p;
 
 	if (h->entry_count > h->entry_capacity) {
-		if ((p = reallocarray(h->entries, h->entry_count,
-		    sizeof(h->entries[0]))) == NULL)
+		if ((p = reallocarray(h->entries, h->entry_count, sizeof(h->entries[0]))) == NULL)
 			return (-1);
 		h->entries = p;
 		h->entry_capacity = h->entry_count;
 	}
 	if (h->value_count > h->value_capacity) {
-		if ((p = reallocarray(h->values, h->value_count,
-		    sizeof(h->values[0]))) == NULL)
+		if ((p = reallocarray(h->values, h->value_count, sizeof(h->values[0]))) == NULL)
 			return (-1);
 		h->values = p;
 		h->value_capacity = h->value_count;
@@ -74,7 +76,6 @@ reserve(struct headers * h)
 	h->value_count = 0;
 	return (0);
 }
-
 
 /* Whether ${entries} has ${key}. */
 static bool
@@ -102,7 +103,8 @@ fill_table(struct headers * h, json_t * object, const amqp_table_entry_t * own, 
 	h->entry_count += own_count + json_object_size(object);
 	if (own_count > 0)
 		memcpy(table.entries, own, own_count * sizeof(own[0]));
-	json_object_foreach(object, key, child) {
+	json_object_foreach(object, key, child)
+	{
 		amqp_bytes_t name = amqp_cstring_bytes(key);
 
 		if (has_key(own, own_count, name))
@@ -132,7 +134,7 @@ fill_value(struct headers * h, amqp_field_value_t * out, json_t * value)
 		out->value.array.entries = h->values + h->value_count;
 		h->value_count += json_array_size(value);
 		json_array_foreach(value, i, child)
-			fill_value(h, &out->value.array.entries[i], child);
+		    fill_value(h, &out->value.array.entries[i], child);
 		break;
 	case JSON_STRING:
 		out->kind = AMQP_FIELD_KIND_UTF8;
@@ -188,7 +190,7 @@ static int
 plain_object(struct headers * h, struct bytes text, const amqp_table_entry_t * own,
     size_t own_count, amqp_table_t * table)
 {
-	const char * p = text.data, * end = p + text.len;
+	const char *p = text.data, *end = p + text.len;
 	amqp_table_entry_t * entries = h->entries;
 	size_t used = own_count;
 	amqp_bytes_t key, value;
@@ -196,8 +198,7 @@ plain_object(struct headers * h, struct bytes text, const amqp_table_entry_t * o
 	if (p == end || *p++ != '{')
 		return (-1);
 	do {
-		if ((p = plain_string(skip_spaces(p, end), end, &key)) == NULL ||
-		    key.len > 255 ||
+		if ((p = plain_string(skip_spaces(p, end), end, &key)) == NULL || key.len > 255 ||
 		    (p = skip_spaces(p, end)) == end || *p++ != ':' ||
 		    (p = plain_string(skip_spaces(p, end), end, &value)) == NULL ||
 		    (p = skip_spaces(p, end)) == end)
@@ -237,14 +238,17 @@ headers_parse(struct headers * h, struct bytes text, const amqp_table_entry_t * 
 
 	if (bytes_present(text)) {
 		if (text.len > HEADERS_TEXT_MAX)
-			return (error_set(e, EXIT_FOUND, "headers: %zu bytes of JSON, at most %d "
-			    "can be sent", text.len, HEADERS_TEXT_MAX));
-		if ((h->root = json_loadb(text.data, text.len, JSON_REJECT_DUPLICATES,
-		    &reason)) == NULL)
+			return (error_set(e, EXIT_FOUND,
+			    "headers: %zu bytes of JSON, at most %d "
+			    "can be sent",
+			    text.len, HEADERS_TEXT_MAX));
+		if ((h->root = json_loadb(text.data, text.len, JSON_REJECT_DUPLICATES, &reason)) ==
+		    NULL)
 			return (error_set(e, EXIT_FOUND, "headers: %s (at byte %d)%s", reason.text,
 			    reason.position,
-			    json_error_code(&reason) == json_error_numeric_overflow
-			    ? "; integers must fit 64 bits" : ""));
+			    json_error_code(&reason) == json_error_numeric_overflow ?
+				"; integers must fit 64 bits" :
+				""));
 		if (!json_is_object(h->root))
 			return (error_set(e, EXIT_FOUND, "headers: not a JSON object"));
 		if (check(h, h->root, 1, e))

@@ -21,8 +21,8 @@
  * recursively without a bound).
  */
 #define HEADERS_DEPTH_MAX 32
-#define HEADERS_TEXT_MAX (1024 * 1024)   /* bytes of JSON; a table must fit one frame */
-#define HEADERS_OWN 2                    /* entries left free for the relay's own */
+#define HEADERS_TEXT_MAX (1024 * 1024) /* bytes of JSON; a table must fit one frame */
+#define HEADERS_OWN 2                  /* entries left free for the relay's own */
 
 /* Memory of one table at a time, used again for the next; start with zeros. */
 struct headers {
@@ -30,9 +30,9 @@ struct headers {
 	amqp_field_value_t * values;
 	size_t entry_capacity;
 	size_t value_capacity;
-	size_t entry_count;              /* while a table is being made */
+	size_t entry_count; /* while a table is being made */
 	size_t value_count;
-	json_t * root;                   /* the strings of the table lie here */
+	json_t * root; /* the strings of the table lie here */
 };
 
 /**

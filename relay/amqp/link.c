@@ -29,23 +29,23 @@
  *   process was stopped count.
  */
 #define READ_SIZE (64 * 1024)
-#define READ_TURNS 16                     /* reads in one turn, so that others get theirs */
-#define SEND_EARLY (64 * 1024)            /* let the broker begin while we encode */
-#define SEND_MAX (8 * 1024 * 1024)        /* bytes in one flush, likewise */
+#define READ_TURNS 16              /* reads in one turn, so that others get theirs */
+#define SEND_EARLY (64 * 1024)     /* let the broker begin while we encode */
+#define SEND_MAX (8 * 1024 * 1024) /* bytes in one flush, likewise */
 #define SEND_PARTS 64
-#define CONTROL_ROOM (4 * 1024 * 1024)    /* of the buffer beyond send_buffer_max */
+#define CONTROL_ROOM (4 * 1024 * 1024) /* of the buffer beyond send_buffer_max */
 #define RETRY_INITIAL CLOCK_MS(100)
 #define RETRY_MAX CLOCK_S(10)
 #define REOPEN_INITIAL CLOCK_MS(10)
 #define REOPEN_MAX CLOCK_S(5)
-#define STEADY CLOCK_S(5)                 /* up for so long: the last trouble is over */
-#define KEEPALIVE_S 60                    /* while no heartbeat is asked for */
+#define STEADY CLOCK_S(5) /* up for so long: the last trouble is over */
+#define KEEPALIVE_S 60    /* while no heartbeat is asked for */
 #define CLOSE_TIMEOUT CLOCK_S(2)
 
 enum state {
-	STATE_WAITING,           /* no socket; the next attempt is at retry_at */
-	STATE_CONNECTING,        /* TCP and TLS */
-	STATE_TALKING,           /* the session says how far */
+	STATE_WAITING,    /* no socket; the next attempt is at retry_at */
+	STATE_CONNECTING, /* TCP and TLS */
+	STATE_TALKING,    /* the session says how far */
 	STATE_ABORTED,
 	STATE_CLOSED
 };
@@ -55,15 +55,15 @@ struct link {
 	struct link_events events;
 	void * context;
 	enum state state;
-	clock_ns now;                    /* of the last call that told the time */
+	clock_ns now; /* of the last call that told the time */
 
-	size_t url_index;                /* of this attempt, or of the next */
-	size_t url_tries;                /* failed ones of this pass over all urls */
+	size_t url_index; /* of this attempt, or of the next */
+	size_t url_tries; /* failed ones of this pass over all urls */
 	struct url url;
 	char peer[URL_DESCRIPTION_MAX];
 	struct backoff retry;
 	clock_ns retry_at;
-	clock_ns connect_deadline;       /* for everything before up */
+	clock_ns connect_deadline; /* for everything before up */
 
 	struct tls_context * tls;
 	struct transport * transport;
@@ -72,15 +72,15 @@ struct link {
 	struct outbound out;
 	struct confirms confirms;
 	struct backoff reopen;
-	clock_ns reopen_at;              /* CLOCK_NEVER: no channel waits for it */
+	clock_ns reopen_at; /* CLOCK_NEVER: no channel waits for it */
 	clock_ns up_since;
-	bool was_up;                     /* on this connection */
+	bool was_up; /* on this connection */
 	bool is_blocked;
-	bool closing;                    /* link_close was called */
+	bool closing; /* link_close was called */
 
-	char * input;                    /* READ_SIZE bytes */
-	bool read_more;                  /* the last turn stopped before the end */
-	bool would_block;                /* the socket takes no more for now */
+	char * input;     /* READ_SIZE bytes */
+	bool read_more;   /* the last turn stopped before the end */
+	bool would_block; /* the socket takes no more for now */
 	bool write_failed;
 	struct error write_error;
 	clock_ns last_read;
@@ -222,11 +222,15 @@ open_transport(struct link * l, clock_ns now, struct error * e)
 	/* Anew each time: certificates are renewed under a running relay. */
 	if (l->url.tls && (l->tls = tls_context_new(&l->options.tls, e)) == NULL)
 		return (-1);
-	l->transport = transport_open(&(struct transport_options){
-	    .host = l->url.host, .port = l->url.port, .context = l->tls,
-	    .name = server_name != NULL ? server_name : l->url.host,
-	    .keepalive_s = l->options.heartbeat_s > 0 ? (int)l->options.heartbeat_s : KEEPALIVE_S,
-	    .deadline = l->connect_deadline}, now, e);
+	l->transport = transport_open(
+	    &(struct transport_options){.host = l->url.host,
+		.port = l->url.port,
+		.context = l->tls,
+		.name = server_name != NULL ? server_name : l->url.host,
+		.keepalive_s = l->options.heartbeat_s > 0 ? (int)l->options.heartbeat_s :
+							    KEEPALIVE_S,
+		.deadline = l->connect_deadline},
+	    now, e);
 	return (l->transport == NULL ? -1 : 0);
 }
 
@@ -251,16 +255,19 @@ find_password(struct link * l, struct error * e)
 static int
 begin_session(struct link * l, clock_ns now, struct error * e)
 {
-	struct session_options options = {.user = l->url.user, .password = l->url.password,
-	    .vhost = l->url.vhost, .connection_name = l->options.connection_name,
-	    .external = l->options.external_auth, .heartbeat_s = l->options.heartbeat_s};
+	struct session_options options = {.user = l->url.user,
+	    .password = l->url.password,
+	    .vhost = l->url.vhost,
+	    .connection_name = l->options.connection_name,
+	    .external = l->options.external_auth,
+	    .heartbeat_s = l->options.heartbeat_s};
 
 	if (l->url.heartbeat_s >= 0)
 		options.heartbeat_s = (uint32_t)l->url.heartbeat_s;
 	if (options.connection_name == NULL)
 		options.connection_name = "outbox-relay";
-	if (find_password(l, e) || session_begin(&l->session, &options, &session_events, l,
-	    &l->out, &l->codec, e))
+	if (find_password(l, e) ||
+	    session_begin(&l->session, &options, &session_events, l, &l->out, &l->codec, e))
 		return (-1);
 	l->state = STATE_TALKING;
 	l->last_read = l->last_write = now;
@@ -320,13 +327,16 @@ on_settled(void * context, uint64_t ticket, bool nacked, uint16_t return_code)
 
 	if (nacked) {
 		error_set(&e, EXIT_FOUND, "the broker refused the message (nack)");
-		error_remedy(&e, "look at the queues that the message is routed to: length limits "
+		error_remedy(&e,
+		    "look at the queues that the message is routed to: length limits "
 		    "with overflow reject-publish, or a queue without its leader");
 		l->events.settled(l->context, ticket, LINK_NACKED, &e);
 	} else if (return_code != 0) {
-		error_set(&e, EXIT_FOUND, return_code == AMQP_NO_ROUTE ?
-		    "unroutable: no queue is bound for this exchange and routing key (%u)" :
-		    "the broker returned the message (%u)", (unsigned int)return_code);
+		error_set(&e, EXIT_FOUND,
+		    return_code == AMQP_NO_ROUTE ?
+			"unroutable: no queue is bound for this exchange and routing key (%u)" :
+			"the broker returned the message (%u)",
+		    (unsigned int)return_code);
 		error_remedy(&e, "bind a queue to the exchange, or correct the routing key");
 		e.amqp_code = return_code;
 		l->events.settled(l->context, ticket, LINK_RETURNED, &e);
@@ -340,8 +350,10 @@ on_confirmed(void * context, uint64_t tag, bool multiple, bool nacked, struct er
 	struct link * l = context;
 
 	if (confirms_settle(&l->confirms, tag, multiple, nacked, on_settled, l))
-		return (error_set(e, EXIT_UNREACHABLE, "the broker confirmed delivery tag %llu, "
-		    "which was not used", (unsigned long long)tag));
+		return (error_set(e, EXIT_UNREACHABLE,
+		    "the broker confirmed delivery tag %llu, "
+		    "which was not used",
+		    (unsigned long long)tag));
 	return (0);
 }
 
@@ -351,8 +363,10 @@ on_returned(void * context, int64_t id, uint16_t code, struct error * e)
 	struct link * l = context;
 
 	if (confirms_return(&l->confirms, id, code))
-		return (error_set(e, EXIT_UNREACHABLE, "the broker returned message %lld, which is "
-		    "not in flight", (long long)id));
+		return (error_set(e, EXIT_UNREACHABLE,
+		    "the broker returned message %lld, which is "
+		    "not in flight",
+		    (long long)id));
 	return (0);
 }
 
@@ -365,13 +379,11 @@ on_blocked(void * context, bool blocked, const char * reason)
 	l->events.blocked(l->context, blocked, reason);
 }
 
-static const struct session_events session_events = {
-	.up = on_up,
-	.channel_closed = on_channel_closed,
-	.confirmed = on_confirmed,
-	.returned = on_returned,
-	.blocked = on_blocked
-};
+static const struct session_events session_events = {.up = on_up,
+    .channel_closed = on_channel_closed,
+    .confirmed = on_confirmed,
+    .returned = on_returned,
+    .blocked = on_blocked};
 
 /* ---- moving bytes ---- */
 
@@ -413,7 +425,7 @@ receive(struct link * l, clock_ns now, struct error * e)
 			break;
 		l->last_read = now;
 		if (session_input(&l->session, l->input, (size_t)n, e)) {
-			flush(l);       /* the close-ok, as far as it goes */
+			flush(l); /* the close-ok, as far as it goes */
 			return (-1);
 		}
 		/* A short read emptied the socket: save the call that says so.
@@ -443,8 +455,8 @@ timers(struct link * l, clock_ns now, struct error * e)
 	if (l->closing && l->session.phase == SESSION_CLOSING && now >= l->connect_deadline)
 		return (error_set(e, EXIT_UNREACHABLE, "no answer to connection.close"));
 	if (l->session.phase < SESSION_UP && now >= l->connect_deadline) {
-		error_set(e, EXIT_UNREACHABLE, "the broker did not answer in time (phase %d of login)",
-		    (int)l->session.phase);
+		error_set(e, EXIT_UNREACHABLE,
+		    "the broker did not answer in time (phase %d of login)", (int)l->session.phase);
 		return (error_remedy(e, "is the broker overloaded, or does the port not speak %s?",
 		    l->url.tls ? "AMQP" : "plain AMQP"));
 	}

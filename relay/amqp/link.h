@@ -25,21 +25,21 @@
 struct link;
 
 struct link_options {
-	const char * const * urls;       /* amqp:// or amqps://, validated; kept, not copied */
+	const char * const * urls; /* amqp:// or amqps://, validated; kept, not copied */
 	size_t url_count;
-	const char * password_file;      /* read at each attempt; NULL: from the url */
-	bool external_auth;              /* EXTERNAL: who we are stands in the client certificate */
-	uint32_t heartbeat_s;            /* asked for; 0 = off */
-	clock_ns connect_timeout;        /* for one url: TCP, TLS and login */
+	const char * password_file; /* read at each attempt; NULL: from the url */
+	bool external_auth;         /* EXTERNAL: who we are stands in the client certificate */
+	uint32_t heartbeat_s;       /* asked for; 0 = off */
+	clock_ns connect_timeout;   /* for one url: TCP, TLS and login */
 	bool mandatory;
-	const char * connection_name;    /* shown in RabbitMQ's management */
-	uint32_t window;                 /* most unsettled messages; bounds memory */
-	size_t send_buffer_max;          /* full above this many bytes not yet sent */
+	const char * connection_name; /* shown in RabbitMQ's management */
+	uint32_t window;              /* most unsettled messages; bounds memory */
+	size_t send_buffer_max;       /* full above this many bytes not yet sent */
 	struct link_tls {
-		const char * ca_file;        /* NULL: the system's */
+		const char * ca_file; /* NULL: the system's */
 		const char * cert_file;
 		const char * key_file;
-		const char * server_name;    /* NULL: the url's host */
+		const char * server_name; /* NULL: the url's host */
 	} tls;
 	uint64_t seed;
 };
@@ -71,9 +71,9 @@ struct link_events {
 
 /* What link_publish says. */
 enum link_publish_result {
-	LINK_TAKEN,             /* exactly one answer will follow */
-	LINK_FULL,              /* not taken; ask again after a turn */
-	LINK_UNFIT              /* not taken and never will be: AMQP cannot carry it;
+	LINK_TAKEN, /* exactly one answer will follow */
+	LINK_FULL,  /* not taken; ask again after a turn */
+	LINK_UNFIT  /* not taken and never will be: AMQP cannot carry it;
 	                           the error names the field */
 };
 

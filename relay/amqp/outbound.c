@@ -90,7 +90,10 @@ outbound_refer(struct outbound * o, struct bytes data, struct batch * batch)
 	if (batch != NULL)
 		batch_ref(batch);
 	o->references[(o->first + o->count++) & (o->capacity - 1)] = (struct outbound_reference){
-	    .position = o->buffered, .data = data.data, .len = data.len, .batch = batch};
+	    .position = o->buffered,
+	    .data = data.data,
+	    .len = data.len,
+	    .batch = batch};
 	o->referenced += data.len;
 }
 

@@ -14,21 +14,21 @@
  * referenced body is kept until the reference is sent or dropped.
  */
 struct outbound_reference {
-	uint64_t position;               /* goes before this byte of the buffered ones */
+	uint64_t position; /* goes before this byte of the buffered ones */
 	const char * data;
 	size_t len;
-	struct batch * batch;            /* ours to unref; may be NULL */
+	struct batch * batch; /* ours to unref; may be NULL */
 };
 
 struct outbound {
 	struct buffer bytes;
-	uint64_t buffered;               /* bytes ever put into the buffer ... */
-	uint64_t taken;                  /* ... and ever sent from it */
+	uint64_t buffered;                      /* bytes ever put into the buffer ... */
+	uint64_t taken;                         /* ... and ever sent from it */
 	struct outbound_reference * references; /* ring */
-	size_t capacity;                 /* of the ring, 0 or a power of two */
+	size_t capacity;                        /* of the ring, 0 or a power of two */
 	size_t first;
 	size_t count;
-	size_t referenced;               /* bytes of all references */
+	size_t referenced; /* bytes of all references */
 };
 
 /**

@@ -17,8 +17,8 @@
  */
 #define FRAME_MAX_WANTED 131072
 #define FRAME_MAX_LEAST 4096
-#define CONFIRM_FRAME 21         /* bytes of a basic.ack or basic.nack frame */
-#define TEXT_SHOWN 400           /* of a reason that the broker gives */
+#define CONFIRM_FRAME 21 /* bytes of a basic.ack or basic.nack frame */
+#define TEXT_SHOWN 400   /* of a reason that the broker gives */
 
 static int
 no_room(struct error * e)
@@ -37,8 +37,12 @@ session_begin(struct session * s, const struct session_options * options,
     const struct session_events * events, void * context, struct outbound * out,
     struct codec * codec, struct error * e)
 {
-	*s = (struct session){.options = *options, .events = events, .context = context,
-	    .out = out, .codec = codec, .phase = SESSION_START};
+	*s = (struct session){.options = *options,
+	    .events = events,
+	    .context = context,
+	    .out = out,
+	    .codec = codec,
+	    .phase = SESSION_START};
 	codec->frame_max = FRAME_MAX_LEAST;
 	if ((s->decoder = amqp_new_connection()) == NULL)
 		return (error_set(e, EXIT_BUG, "out of memory"));
@@ -75,7 +79,7 @@ entry_true(const char * key)
 static bool
 offers(amqp_bytes_t list, const char * word)
 {
-	const char * p = list.bytes, * end = p + list.len, * next;
+	const char *p = list.bytes, *end = p + list.len, *next;
 	size_t len = strlen(word);
 
 	for (; p < end; p = next + 1) {
@@ -92,25 +96,27 @@ on_start(struct session * s, const amqp_connection_start_t * start, struct error
 {
 	const char * mechanism = s->options.external ? "EXTERNAL" : "PLAIN";
 	amqp_table_entry_t capabilities[] = {
-		entry_true("connection.blocked"),
-		entry_true("publisher_confirms"),
-		entry_true("basic.nack"),
-		entry_true("consumer_cancel_notify"),
-		entry_true("authentication_failure_close"),
+	    entry_true("connection.blocked"),
+	    entry_true("publisher_confirms"),
+	    entry_true("basic.nack"),
+	    entry_true("consumer_cancel_notify"),
+	    entry_true("authentication_failure_close"),
 	};
 	amqp_table_entry_t properties[] = {
-		entry_text("product", "outbox-relay"),
-		entry_text("version", VERSION),
-		entry_text("platform", "C"),
-		entry_text("connection_name", s->options.connection_name),
-		{.key = text_bytes("capabilities"), .value = {.kind = AMQP_FIELD_KIND_TABLE,
+	    entry_text("product", "outbox-relay"),
+	    entry_text("version", VERSION),
+	    entry_text("platform", "C"),
+	    entry_text("connection_name", s->options.connection_name),
+	    {.key = text_bytes("capabilities"),
+		.value = {.kind = AMQP_FIELD_KIND_TABLE,
 		    .value.table = {.num_entries = sizeof(capabilities) / sizeof(capabilities[0]),
-		    .entries = capabilities}}},
+			.entries = capabilities}}},
 	};
 	amqp_connection_start_ok_t ok = {
 	    .client_properties = {.num_entries = sizeof(properties) / sizeof(properties[0]),
-	    .entries = properties},
-	    .mechanism = text_bytes(mechanism), .response = text_bytes(""),
+		.entries = properties},
+	    .mechanism = text_bytes(mechanism),
+	    .response = text_bytes(""),
 	    .locale = text_bytes("en_US")};
 	char response[URL_PART_MAX + URL_PASSWORD_MAX + 3];
 	int rc;
@@ -119,21 +125,26 @@ on_start(struct session * s, const amqp_connection_start_t * start, struct error
 		return (error_set(e, EXIT_UNREACHABLE, "the broker speaks AMQP %d-%d, not 0-9-1",
 		    start->version_major, start->version_minor));
 	if (!offers(start->mechanisms, mechanism)) {
-		error_set(e, EXIT_CONFIGURATION, "the broker does not offer authentication by %s "
-		    "but: %.*s", mechanism, (int)(start->mechanisms.len < TEXT_SHOWN ?
-		    start->mechanisms.len : TEXT_SHOWN), (const char *)start->mechanisms.bytes);
-		return (error_remedy(e, s->options.external ?
-		    "enable the plugin rabbitmq_auth_mechanism_ssl and list EXTERNAL in "
-		    "auth_mechanisms, or set rabbitmq.auth: plain" :
-		    "list PLAIN in the broker's auth_mechanisms, or set rabbitmq.auth: external"));
+		error_set(e, EXIT_CONFIGURATION,
+		    "the broker does not offer authentication by %s "
+		    "but: %.*s",
+		    mechanism,
+		    (int)(start->mechanisms.len < TEXT_SHOWN ? start->mechanisms.len : TEXT_SHOWN),
+		    (const char *)start->mechanisms.bytes);
+		return (error_remedy(e,
+		    s->options.external ?
+			"enable the plugin rabbitmq_auth_mechanism_ssl and list EXTERNAL in "
+			"auth_mechanisms, or set rabbitmq.auth: plain" :
+			"list PLAIN in the broker's auth_mechanisms, or set rabbitmq.auth: external"));
 	}
 	if (!s->options.external) {
 		/* RFC 4616: authorization identity, user, password. */
-		ok.response = (amqp_bytes_t){.bytes = response, .len = (size_t)snprintf(response,
-		    sizeof(response), "%c%s%c%s", 0, s->options.user, 0, s->options.password)};
+		ok.response = (amqp_bytes_t){.bytes = response,
+		    .len = (size_t)snprintf(response, sizeof(response), "%c%s%c%s", 0,
+			s->options.user, 0, s->options.password)};
 		if (ok.response.len >= sizeof(response))
-			return (error_set(e, EXIT_CONFIGURATION, "the password is longer than %d bytes",
-			    URL_PASSWORD_MAX));
+			return (error_set(e, EXIT_CONFIGURATION,
+			    "the password is longer than %d bytes", URL_PASSWORD_MAX));
 	}
 	rc = codec_method(s->out, 0, AMQP_CONNECTION_START_OK_METHOD, &ok);
 	explicit_bzero(response, sizeof(response));
@@ -155,8 +166,10 @@ on_tune(struct session * s, const amqp_connection_tune_t * tune, struct error * 
 	if (tune->frame_max != 0 && tune->frame_max < ok.frame_max)
 		ok.frame_max = tune->frame_max;
 	if (ok.frame_max < FRAME_MAX_LEAST)
-		return (error_set(e, EXIT_UNREACHABLE, "the broker asks for a frame_max of %u, less "
-		    "than AMQP allows", (unsigned int)tune->frame_max));
+		return (error_set(e, EXIT_UNREACHABLE,
+		    "the broker asks for a frame_max of %u, less "
+		    "than AMQP allows",
+		    (unsigned int)tune->frame_max));
 	if (heartbeat_s != 0 && tune->heartbeat != 0 && tune->heartbeat < heartbeat_s)
 		heartbeat_s = tune->heartbeat;
 	ok.heartbeat = (uint16_t)(heartbeat_s > UINT16_MAX ? UINT16_MAX : heartbeat_s);
@@ -210,28 +223,35 @@ broker_says(const struct session * s, struct error * e, uint16_t code, amqp_byte
 	int len = (int)(reason.len < TEXT_SHOWN ? reason.len : TEXT_SHOWN);
 	const char * text = reason.bytes;
 	bool vhost_missing = memmem(text, reason.len, "not found", 9) != NULL;
-	const char * vhost = s->options.vhost, * user = s->options.user;
+	const char *vhost = s->options.vhost, *user = s->options.user;
 
 	error_set(e, EXIT_UNREACHABLE, "%d %.*s", code, len, text);
 	switch (code) {
 	case AMQP_ACCESS_REFUSED:
 		e->code = EXIT_PERMISSION;
 		if (s->phase == SESSION_TUNE)
-			error_remedy(e, s->options.external ?
-			    "does a user exist that bears the name in the client certificate?" :
-			    "correct the user or password (rabbitmq.urls, rabbitmq.password_file)");
+			error_remedy(e,
+			    s->options.external ?
+				"does a user exist that bears the name in the client certificate?" :
+				"correct the user or password (rabbitmq.urls, rabbitmq.password_file)");
 		else
-			error_remedy(e, "grant it: rabbitmqctl set_permissions -p \"%s\" \"%s\" '' "
-			    "'EXCHANGES' ''", vhost, user);
+			error_remedy(e,
+			    "grant it: rabbitmqctl set_permissions -p \"%s\" \"%s\" '' "
+			    "'EXCHANGES' ''",
+			    vhost, user);
 		break;
 	case AMQP_NOT_ALLOWED:
 		e->code = vhost_missing ? EXIT_CONFIGURATION : EXIT_PERMISSION;
 		if (s->phase == SESSION_OPEN && vhost_missing)
-			error_remedy(e, "create it (rabbitmqctl add_vhost \"%s\") or correct "
-			    "rabbitmq.urls", vhost);
+			error_remedy(e,
+			    "create it (rabbitmqctl add_vhost \"%s\") or correct "
+			    "rabbitmq.urls",
+			    vhost);
 		else if (s->phase == SESSION_OPEN)
-			error_remedy(e, "grant it: rabbitmqctl set_permissions -p \"%s\" \"%s\" '' "
-			    "'EXCHANGES' ''", vhost, user);
+			error_remedy(e,
+			    "grant it: rabbitmqctl set_permissions -p \"%s\" \"%s\" '' "
+			    "'EXCHANGES' ''",
+			    vhost, user);
 		break;
 	case AMQP_NOT_FOUND:
 		e->code = EXIT_CONFIGURATION;
@@ -302,11 +322,13 @@ session_lost(const struct session * s, struct error * e)
 		break;
 	case SESSION_TUNE:
 		error_set(e, EXIT_PERMISSION, "the broker closed the connection during login");
-		error_remedy(e, "correct the user or password (rabbitmq.urls, "
+		error_remedy(e,
+		    "correct the user or password (rabbitmq.urls, "
 		    "rabbitmq.password_file)");
 		break;
 	case SESSION_OPEN:
-		error_set(e, EXIT_PERMISSION, "the broker closed the connection when the vhost "
+		error_set(e, EXIT_PERMISSION,
+		    "the broker closed the connection when the vhost "
 		    "was opened");
 		error_remedy(e, "does the vhost \"%s\" exist, and may \"%s\" use it?",
 		    s->options.vhost, s->options.user);
@@ -334,8 +356,10 @@ unexpected(const struct session * s, uint32_t id, struct error * e)
 {
 	const char * name = amqp_method_name(id);
 
-	return (error_set(e, EXIT_UNREACHABLE, "unexpected frame %s (0x%08x) from the broker in "
-	    "phase %d", name == NULL ? "" : name, (unsigned int)id, (int)s->phase));
+	return (error_set(e, EXIT_UNREACHABLE,
+	    "unexpected frame %s (0x%08x) from the broker in "
+	    "phase %d",
+	    name == NULL ? "" : name, (unsigned int)id, (int)s->phase));
 }
 
 static bool
@@ -486,7 +510,8 @@ confirm_frame(struct session * s, const char * data, size_t size, struct error *
 	nacked = data[10] == 120;
 	memcpy(&tag, data + 11, sizeof(tag));
 	return (s->events->confirmed(s->context, be64toh(tag), (data[19] & 1) != 0, nacked, e) ?
-	    -1 : 1);
+		-1 :
+		1);
 }
 
 /* Somebody else than an AMQP 0-9-1 broker answers. */
@@ -531,10 +556,11 @@ session_input(struct session * s, char * data, size_t size, struct error * e)
 				continue;
 			}
 		}
-		rc = amqp_handle_input(s->decoder, (amqp_bytes_t){.len = size, .bytes = data}, &frame);
+		rc = amqp_handle_input(s->decoder, (amqp_bytes_t){.len = size, .bytes = data},
+		    &frame);
 		if (rc < 0 || (rc == 0 && frame.frame_type == 0))
-			return (error_set(e, EXIT_UNREACHABLE, "the broker sent what is not AMQP: %s",
-			    amqp_error_string2(rc)));
+			return (error_set(e, EXIT_UNREACHABLE,
+			    "the broker sent what is not AMQP: %s", amqp_error_string2(rc)));
 		data += rc;
 		size -= (size_t)rc;
 		s->mid_frame = frame.frame_type == 0;

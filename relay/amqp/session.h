@@ -18,33 +18,34 @@
  * in; bytes to send are appended to an outbound.
  */
 enum session_phase {
-	SESSION_START,           /* protocol header sent, waits for connection.start */
-	SESSION_TUNE,            /* start-ok sent */
-	SESSION_OPEN,            /* tune-ok and open sent */
-	SESSION_CHANNEL,         /* channel.open sent */
-	SESSION_CONFIRM,         /* confirm.select sent */
-	SESSION_UP,              /* ready to publish */
-	SESSION_NO_CHANNEL,      /* the broker closed the channel: session_reopen */
-	SESSION_CLOSING,         /* connection.close sent */
-	SESSION_CLOSED           /* close-ok came */
+	SESSION_START,      /* protocol header sent, waits for connection.start */
+	SESSION_TUNE,       /* start-ok sent */
+	SESSION_OPEN,       /* tune-ok and open sent */
+	SESSION_CHANNEL,    /* channel.open sent */
+	SESSION_CONFIRM,    /* confirm.select sent */
+	SESSION_UP,         /* ready to publish */
+	SESSION_NO_CHANNEL, /* the broker closed the channel: session_reopen */
+	SESSION_CLOSING,    /* connection.close sent */
+	SESSION_CLOSED      /* close-ok came */
 };
 
 struct session_events {
 	void (*up)(void * context);
 	void (*channel_closed)(void * context, const struct error * e);
 	/* 0, or -1 with e set: the broker answered what was never asked. */
-	int (*confirmed)(void * context, uint64_t tag, bool multiple, bool nacked, struct error * e);
+	int (*confirmed)(void * context, uint64_t tag, bool multiple, bool nacked,
+	    struct error * e);
 	int (*returned)(void * context, int64_t id, uint16_t code, struct error * e);
 	void (*blocked)(void * context, bool blocked, const char * reason);
 };
 
 struct session_options {
 	const char * user;
-	const char * password;           /* only read in session_input's login */
+	const char * password; /* only read in session_input's login */
 	const char * vhost;
 	const char * connection_name;
 	bool external;
-	uint32_t heartbeat_s;            /* asked for */
+	uint32_t heartbeat_s; /* asked for */
 };
 
 struct session {
@@ -52,14 +53,14 @@ struct session {
 	const struct session_events * events;
 	void * context;
 	struct outbound * out;
-	struct codec * codec;            /* told the frame_max */
+	struct codec * codec; /* told the frame_max */
 	amqp_connection_state_t decoder;
 	enum session_phase phase;
-	uint32_t heartbeat_s;            /* agreed upon, from SESSION_OPEN on */
-	bool heard;                      /* bytes have come */
-	bool mid_frame;                  /* the decoder has part of a frame */
-	uint16_t return_code;            /* of the return whose header is awaited, or 0 */
-	uint64_t return_left;            /* bytes of its body still to come */
+	uint32_t heartbeat_s; /* agreed upon, from SESSION_OPEN on */
+	bool heard;           /* bytes have come */
+	bool mid_frame;       /* the decoder has part of a frame */
+	uint16_t return_code; /* of the return whose header is awaited, or 0 */
+	uint64_t return_left; /* bytes of its body still to come */
 };
 
 /**

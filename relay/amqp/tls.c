@@ -109,13 +109,13 @@ unusable(struct error * e, const char * key, const char * path)
 static int
 load_files(SSL_CTX * ssl, const struct link_tls * options, struct error * e)
 {
-	const char * key_file = options->key_file != NULL ? options->key_file :
-	    options->cert_file;
+	const char * key_file = options->key_file != NULL ? options->key_file : options->cert_file;
 
 	if (options->ca_file != NULL) {
 		if (SSL_CTX_load_verify_locations(ssl, options->ca_file, NULL) != 1) {
 			unusable(e, "ca_file", options->ca_file);
-			return (error_remedy(e, "name a readable file with the PEM certificate of "
+			return (error_remedy(e,
+			    "name a readable file with the PEM certificate of "
 			    "the authority that signed the broker's"));
 		}
 	} else if (SSL_CTX_set_default_verify_paths(ssl) != 1)
@@ -133,7 +133,8 @@ load_files(SSL_CTX * ssl, const struct link_tls * options, struct error * e)
 	}
 	if (SSL_CTX_use_PrivateKey_file(ssl, key_file, SSL_FILETYPE_PEM) != 1) {
 		unusable(e, "key_file", key_file);
-		return (error_remedy(e, "name a readable PEM file with the key of cert_file, "
+		return (error_remedy(e,
+		    "name a readable PEM file with the key of cert_file, "
 		    "without a passphrase"));
 	}
 	return (0);
@@ -145,10 +146,10 @@ tls_context_new(const struct link_tls * options, struct error * e)
 	struct tls_context * context = calloc(1, sizeof(*context));
 
 	ERR_clear_error();
-	if (context == NULL ||
-	    (context->ssl = SSL_CTX_new(TLS_client_method())) == NULL ||
+	if (context == NULL || (context->ssl = SSL_CTX_new(TLS_client_method())) == NULL ||
 	    (context->method = BIO_meth_new(BIO_get_new_index() | BIO_TYPE_SOURCE_SINK |
-	    BIO_TYPE_DESCRIPTOR, "socket")) == NULL) {
+		     BIO_TYPE_DESCRIPTOR,
+		 "socket")) == NULL) {
 		error_set(e, EXIT_BUG, "out of memory");
 		goto fail;
 	}
@@ -158,8 +159,9 @@ tls_context_new(const struct link_tls * options, struct error * e)
 	SSL_CTX_set_min_proto_version(context->ssl, TLS1_2_VERSION);
 	SSL_CTX_set_verify(context->ssl, SSL_VERIFY_PEER, NULL);
 	SSL_CTX_set_default_passwd_cb(context->ssl, no_passphrase);
-	SSL_CTX_set_mode(context->ssl, SSL_MODE_ENABLE_PARTIAL_WRITE |
-	    SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER | SSL_MODE_RELEASE_BUFFERS);
+	SSL_CTX_set_mode(context->ssl,
+	    SSL_MODE_ENABLE_PARTIAL_WRITE | SSL_MODE_ACCEPT_MOVING_WRITE_BUFFER |
+		SSL_MODE_RELEASE_BUFFERS);
 	if (load_files(context->ssl, options, e))
 		goto fail;
 	return (context);
@@ -215,8 +217,10 @@ tls_new(struct tls_context * context, int fd, const char * name, struct error * 
 	SSL_set_bio(tls->ssl, bio, bio);
 	SSL_set_connect_state(tls->ssl);
 	if (name[0] == '\0' || expect_name(tls->ssl, name)) {
-		error_set(e, EXIT_CONFIGURATION, "TLS: \"%s\" is not a name that a certificate "
-		    "could bear", name);
+		error_set(e, EXIT_CONFIGURATION,
+		    "TLS: \"%s\" is not a name that a certificate "
+		    "could bear",
+		    name);
 		goto fail;
 	}
 	return (tls);
@@ -244,9 +248,11 @@ verification_failed(struct tls * tls, long result, struct error * e)
 	switch (result) {
 	case X509_V_ERR_HOSTNAME_MISMATCH:
 	case X509_V_ERR_IP_ADDRESS_MISMATCH:
-		error_set(e, EXIT_CONFIGURATION, "TLS: the broker's certificate is not for \"%s\" (%s)",
-		    tls->name, X509_verify_cert_error_string(result));
-		return (error_remedy(e, "connect by a name in the certificate, or set "
+		error_set(e, EXIT_CONFIGURATION,
+		    "TLS: the broker's certificate is not for \"%s\" (%s)", tls->name,
+		    X509_verify_cert_error_string(result));
+		return (error_remedy(e,
+		    "connect by a name in the certificate, or set "
 		    "rabbitmq.tls.server_name to one"));
 	case X509_V_ERR_CERT_HAS_EXPIRED:
 	case X509_V_ERR_CERT_NOT_YET_VALID:
@@ -257,7 +263,8 @@ verification_failed(struct tls * tls, long result, struct error * e)
 	case X509_V_ERR_SELF_SIGNED_CERT_IN_CHAIN:
 	case X509_V_ERR_DEPTH_ZERO_SELF_SIGNED_CERT:
 	case X509_V_ERR_CERT_SIGNATURE_FAILURE:
-		return (error_remedy(e, "set rabbitmq.tls.ca_file to the certificate of the "
+		return (error_remedy(e,
+		    "set rabbitmq.tls.ca_file to the certificate of the "
 		    "authority that signed the broker's"));
 	default:
 		return (-1);
@@ -276,7 +283,8 @@ failed(struct tls * tls, int code, const char * doing, int error_number, struct 
 		return (verification_failed(tls, result, e));
 	if (queued != 0 && why == SSL_R_WRONG_VERSION_NUMBER) {
 		error_set(e, EXIT_CONFIGURATION, "TLS: the answer is not TLS");
-		return (error_remedy(e, "this port speaks plain AMQP: use the broker's TLS port "
+		return (error_remedy(e,
+		    "this port speaks plain AMQP: use the broker's TLS port "
 		    "(usually 5671), or amqp:// in the url"));
 	}
 	if (queued != 0 && why == SSL_R_UNEXPECTED_EOF_WHILE_READING)
@@ -286,12 +294,14 @@ failed(struct tls * tls, int code, const char * doing, int error_number, struct 
 		error_set(e, why > SSL_AD_REASON_OFFSET ? EXIT_CONFIGURATION : EXIT_UNREACHABLE,
 		    "TLS %s: %s", doing, reason(queued));
 		if (why > SSL_AD_REASON_OFFSET)
-			error_remedy(e, "the broker refuses our side of TLS: look at "
+			error_remedy(e,
+			    "the broker refuses our side of TLS: look at "
 			    "rabbitmq.tls.cert_file and key_file, and at the broker's log");
 		return (-1);
 	}
 	if (code == SSL_ERROR_SYSCALL && error_number != 0)
-		return (error_set(e, EXIT_UNREACHABLE, "TLS %s: %s", doing, strerror(error_number)));
+		return (error_set(e, EXIT_UNREACHABLE, "TLS %s: %s", doing,
+		    strerror(error_number)));
 	return (error_set(e, EXIT_UNREACHABLE, "TLS %s: the broker closed the connection", doing));
 }
 

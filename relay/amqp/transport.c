@@ -23,7 +23,7 @@
 struct transport {
 	struct transport_options options;
 	struct addrinfo * addresses;
-	struct addrinfo * address;       /* being tried */
+	struct addrinfo * address; /* being tried */
 	int fd;
 	struct tls * tls;
 	enum transport_state state;
@@ -71,7 +71,8 @@ try_addresses(struct transport * t, clock_ns now, struct error * e)
 	int left;
 
 	for (; t->address != NULL; t->address = t->address->ai_next) {
-		t->fd = socket(t->address->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+		t->fd = socket(t->address->ai_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC,
+		    0);
 		if (t->fd < 0) {
 			say_refused(t, errno, e);
 			continue;
@@ -259,8 +260,7 @@ write_tls(struct transport * t, const struct iovec * parts, size_t count, struct
 long
 transport_write(struct transport * t, const struct iovec * parts, size_t count, struct error * e)
 {
-	struct msghdr message = {.msg_iov = (struct iovec *)(uintptr_t)parts,
-	    .msg_iovlen = count};
+	struct msghdr message = {.msg_iov = (struct iovec *)(uintptr_t)parts, .msg_iovlen = count};
 	ssize_t n;
 
 	if (t->tls != NULL)

@@ -16,18 +16,18 @@
 struct transport;
 
 enum transport_state {
-	TRANSPORT_CONNECTING,    /* call transport_progress */
-	TRANSPORT_READY,         /* read and write */
+	TRANSPORT_CONNECTING, /* call transport_progress */
+	TRANSPORT_READY,      /* read and write */
 	TRANSPORT_FAILED
 };
 
 struct transport_options {
 	const char * host;
 	unsigned int port;
-	struct tls_context * context;    /* NULL: plain; borrowed while connecting */
-	const char * name;               /* for tls_new; borrowed likewise */
-	int keepalive_s;                 /* of silence until TCP probes the peer */
-	clock_ns deadline;               /* for all of connecting */
+	struct tls_context * context; /* NULL: plain; borrowed while connecting */
+	const char * name;            /* for tls_new; borrowed likewise */
+	int keepalive_s;              /* of silence until TCP probes the peer */
+	clock_ns deadline;            /* for all of connecting */
 };
 
 /**

@@ -54,7 +54,8 @@ decode(char * out, size_t max, const char * text, const char * end, const char *
 		} else if ((unsigned char)c <= ' ' || c == 0x7f)
 			return (error_set(e, EXIT_CONFIGURATION,
 			    "AMQP URL: the %s contains a space or control character; "
-			    "write it percent-encoded", what));
+			    "write it percent-encoded",
+			    what));
 		if (n == max)
 			return (error_set(e, EXIT_CONFIGURATION,
 			    "AMQP URL: the %s is longer than %zu bytes", what, max));
@@ -88,16 +89,16 @@ static const struct {
 	const char * parameter;
 	const char * remedy;
 } elsewhere[] = {
-	{"cacertfile", "set rabbitmq.tls.ca_file instead"},
-	{"certfile", "set rabbitmq.tls.cert_file instead"},
-	{"keyfile", "set rabbitmq.tls.key_file instead"},
-	{"server_name_indication", "set rabbitmq.tls.server_name instead"},
-	{"auth_mechanism", "set rabbitmq.auth instead"},
-	{"password", "set rabbitmq.password_file instead"},
-	{"verify", "leave it out: the broker's certificate is always verified"},
-	{"fail_if_no_peer_cert", "leave it out: the broker's certificate is always verified"},
-	{"channel_max", "leave it out: one channel is used"},
-	{"frame_max", "leave it out: the broker's own limit holds"},
+    {"cacertfile", "set rabbitmq.tls.ca_file instead"},
+    {"certfile", "set rabbitmq.tls.cert_file instead"},
+    {"keyfile", "set rabbitmq.tls.key_file instead"},
+    {"server_name_indication", "set rabbitmq.tls.server_name instead"},
+    {"auth_mechanism", "set rabbitmq.auth instead"},
+    {"password", "set rabbitmq.password_file instead"},
+    {"verify", "leave it out: the broker's certificate is always verified"},
+    {"fail_if_no_peer_cert", "leave it out: the broker's certificate is always verified"},
+    {"channel_max", "leave it out: one channel is used"},
+    {"frame_max", "leave it out: the broker's own limit holds"},
 };
 
 static int
@@ -118,7 +119,8 @@ parse_parameter(struct url * url, const char * name, const char * end, struct er
 	}
 	if (len == 18 && memcmp(name, "connection_timeout", 18) == 0) {
 		if (number(&n, value, end, 86400000) || n == 0)
-			return (error_set(e, EXIT_CONFIGURATION, "AMQP URL: connection_timeout "
+			return (error_set(e, EXIT_CONFIGURATION,
+			    "AMQP URL: connection_timeout "
 			    "must be a number of milliseconds from 1 to 86400000"));
 		url->connection_timeout_ms = n;
 		return (0);
@@ -126,14 +128,17 @@ parse_parameter(struct url * url, const char * name, const char * end, struct er
 	for (i = 0; i < sizeof(elsewhere) / sizeof(elsewhere[0]); i++) {
 		if (strlen(elsewhere[i].parameter) == len &&
 		    memcmp(elsewhere[i].parameter, name, len) == 0) {
-			error_set(e, EXIT_CONFIGURATION, "AMQP URL: the query parameter %s is "
-			    "not supported", elsewhere[i].parameter);
+			error_set(e, EXIT_CONFIGURATION,
+			    "AMQP URL: the query parameter %s is "
+			    "not supported",
+			    elsewhere[i].parameter);
 			return (error_remedy(e, "%s", elsewhere[i].remedy));
 		}
 	}
 	/* An unencoded '?' in a password would show up here: no name. */
 	error_set(e, EXIT_CONFIGURATION, "AMQP URL: unknown query parameter");
-	return (error_remedy(e, "known ones are heartbeat (seconds) and connection_timeout "
+	return (error_remedy(e,
+	    "known ones are heartbeat (seconds) and connection_timeout "
 	    "(milliseconds); write a '?' that is meant as data as %%3f"));
 }
 
@@ -169,8 +174,7 @@ parse_host_port(struct url * url, const char * text, const char * end, struct er
 	} else {
 		if ((host_end = memchr(text, ':', (size_t)(end - text))) == NULL)
 			host_end = end;
-		if (host_end > text &&
-		    decode(url->host, URL_PART_MAX, text, host_end, "host", e))
+		if (host_end > text && decode(url->host, URL_PART_MAX, text, host_end, "host", e))
 			return (-1);
 	}
 	if (host_end == end)
@@ -178,7 +182,8 @@ parse_host_port(struct url * url, const char * text, const char * end, struct er
 	if (*host_end != ':' || number(&n, host_end + 1, end, UINT16_MAX) || n == 0) {
 		error_set(e, EXIT_CONFIGURATION,
 		    "AMQP URL: the port must be a number from 1 to 65535");
-		return (error_remedy(e, "an IPv6 address is written in brackets; an '@', ':', '/' "
+		return (error_remedy(e,
+		    "an IPv6 address is written in brackets; an '@', ':', '/' "
 		    "or '?' in user or password is written percent-encoded"));
 	}
 	url->port = (uint16_t)n;
@@ -188,13 +193,16 @@ parse_host_port(struct url * url, const char * text, const char * end, struct er
 int
 url_parse(struct url * url, const char * text, struct error * e)
 {
-	const char * end, * authority, * authority_end, * at, * colon, * path_end, * query;
+	const char *end, *authority, *authority_end, *at, *colon, *path_end, *query;
 
-	*url = (struct url){.user = "guest", .host = "localhost", .vhost = "/",
-	    .heartbeat_s = -1, .connection_timeout_ms = -1};
+	*url = (struct url){.user = "guest",
+	    .host = "localhost",
+	    .vhost = "/",
+	    .heartbeat_s = -1,
+	    .connection_timeout_ms = -1};
 	if (strlen(text) > URL_TEXT_MAX)
-		return (error_set(e, EXIT_CONFIGURATION,
-		    "AMQP URL: longer than %d bytes", URL_TEXT_MAX));
+		return (error_set(e, EXIT_CONFIGURATION, "AMQP URL: longer than %d bytes",
+		    URL_TEXT_MAX));
 	end = text + strlen(text);
 
 	if (strncasecmp(text, "amqp://", 7) == 0) {
@@ -221,12 +229,11 @@ url_parse(struct url * url, const char * text, struct error * e)
 	at = memrchr(authority, '@', (size_t)(authority_end - authority));
 	if (at != NULL) {
 		colon = memchr(authority, ':', (size_t)(at - authority));
-		if (decode(url->user, URL_PART_MAX, authority, colon == NULL ? at : colon,
-		    "user", e))
+		if (decode(url->user, URL_PART_MAX, authority, colon == NULL ? at : colon, "user",
+			e))
 			return (-1);
 		if (colon != NULL) {
-			if (decode(url->password, URL_PASSWORD_MAX, colon + 1, at,
-			    "password", e))
+			if (decode(url->password, URL_PASSWORD_MAX, colon + 1, at, "password", e))
 				return (-1);
 			url->has_password = true;
 		}
@@ -237,15 +244,18 @@ url_parse(struct url * url, const char * text, struct error * e)
 
 	path_end = query;
 	if (*authority_end == '/') {
-		if (memchr(authority_end + 1, '/', (size_t)(path_end - authority_end - 1)) != NULL) {
-			error_set(e, EXIT_CONFIGURATION,
-			    "AMQP URL: the vhost contains a '/'");
-			return (error_remedy(e, "write a '/' of the vhost (or of a password) as %%2f"));
+		if (memchr(authority_end + 1, '/', (size_t)(path_end - authority_end - 1)) !=
+		    NULL) {
+			error_set(e, EXIT_CONFIGURATION, "AMQP URL: the vhost contains a '/'");
+			return (error_remedy(e,
+			    "write a '/' of the vhost (or of a password) as %%2f"));
 		}
-		if (memchr(authority_end + 1, '@', (size_t)(path_end - authority_end - 1)) != NULL) {
+		if (memchr(authority_end + 1, '@', (size_t)(path_end - authority_end - 1)) !=
+		    NULL) {
 			/* Most likely the end of a password with an unencoded '/'. */
 			error_set(e, EXIT_CONFIGURATION, "AMQP URL: the vhost contains an '@'");
-			return (error_remedy(e, "write a '/' or '@' that is meant as data as %%2f "
+			return (error_remedy(e,
+			    "write a '/' or '@' that is meant as data as %%2f "
 			    "or %%40"));
 		}
 		if (decode(url->vhost, URL_PART_MAX, authority_end + 1, path_end, "vhost", e))

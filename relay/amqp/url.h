@@ -12,21 +12,21 @@
  * define it.  What a URL leaves out takes the customary default: user guest,
  * host localhost, port 5672 or 5671, vhost "/".
  */
-#define URL_TEXT_MAX 2048       /* bytes of a whole URL */
-#define URL_PART_MAX 255        /* bytes of user, host and vhost, decoded */
-#define URL_PASSWORD_MAX 1023   /* bytes of a password, decoded */
+#define URL_TEXT_MAX 2048     /* bytes of a whole URL */
+#define URL_PART_MAX 255      /* bytes of user, host and vhost, decoded */
+#define URL_PASSWORD_MAX 1023 /* bytes of a password, decoded */
 #define URL_DESCRIPTION_MAX (3 * 3 * (URL_PART_MAX + 1) + 32)
 
 struct url {
-	bool tls;                        /* amqps */
+	bool tls; /* amqps */
 	char user[URL_PART_MAX + 1];
 	char password[URL_PASSWORD_MAX + 1];
 	bool has_password;
-	char host[URL_PART_MAX + 1];     /* without the brackets of IPv6 */
+	char host[URL_PART_MAX + 1]; /* without the brackets of IPv6 */
 	uint16_t port;
 	char vhost[URL_PART_MAX + 1];
-	int32_t heartbeat_s;             /* ?heartbeat=; -1: not given */
-	int64_t connection_timeout_ms;   /* ?connection_timeout=; -1: not given */
+	int32_t heartbeat_s;           /* ?heartbeat=; -1: not given */
+	int64_t connection_timeout_ms; /* ?connection_timeout=; -1: not given */
 };
 
 /**

@@ -31,7 +31,7 @@ struct driver {
 	struct link * link;
 	struct item * items;
 	size_t count;
-	size_t next;             /* all before it are published or settled */
+	size_t next; /* all before it are published or settled */
 	size_t settled;
 	bool up;
 	bool blocked;
@@ -43,7 +43,6 @@ struct driver {
 static void
 batch_destroy(struct batch * batch)
 {
-
 	(void)batch;
 }
 
@@ -65,6 +64,9 @@ number_member(json_t * object, const char * key, int64_t absent)
 	return (value == NULL ? absent : json_integer_value(value));
 }
 
+/* What the messages point into. */
+static json_t * lines;
+
 /* "count": so many of the line, with ids that count up. */
 static void
 read_messages(struct driver * d)
@@ -73,29 +75,30 @@ read_messages(struct driver * d)
 	json_t * object;
 	int i;
 
-	while ((object = json_loadf(stdin, JSON_DISABLE_EOF_CHECK | JSON_ALLOW_NUL, &reason)) != NULL) {
+	lines = json_array();
+	while ((object = json_loadf(stdin, JSON_DISABLE_EOF_CHECK | JSON_ALLOW_NUL, &reason)) !=
+	    NULL) {
 		int64_t count = number_member(object, "count", 1), n;
 		size_t body_size = (size_t)number_member(object, "body_size", 0);
-		struct message m = {
-			.id = number_member(object, "id", 1),
-			.batch = &d->batch,
-			.exchange = text_member(object, "exchange"),
-			.routing_key = text_member(object, "routing_key"),
-			.body = text_member(object, "body"),
-			.ordering_key = text_member(object, "ordering_key"),
-			.headers = text_member(object, "headers"),
-			.type = text_member(object, "type"),
-			.app_id = text_member(object, "app_id"),
-			.content_type = text_member(object, "content_type"),
-			.content_encoding = text_member(object, "content_encoding"),
-			.correlation_id = text_member(object, "correlation_id"),
-			.reply_to = text_member(object, "reply_to"),
-			.timestamp_s = number_member(object, "timestamp_s", 0),
-			.expiration_ms = number_member(object, "expiration_ms", -1),
-			.priority = (int16_t)number_member(object, "priority", -1),
-			.persistent = number_member(object, "persistent", 1) != 0
-		};
+		struct message m = {.id = number_member(object, "id", 1),
+		    .batch = &d->batch,
+		    .exchange = text_member(object, "exchange"),
+		    .routing_key = text_member(object, "routing_key"),
+		    .body = text_member(object, "body"),
+		    .ordering_key = text_member(object, "ordering_key"),
+		    .headers = text_member(object, "headers"),
+		    .type = text_member(object, "type"),
+		    .app_id = text_member(object, "app_id"),
+		    .content_type = text_member(object, "content_type"),
+		    .content_encoding = text_member(object, "content_encoding"),
+		    .correlation_id = text_member(object, "correlation_id"),
+		    .reply_to = text_member(object, "reply_to"),
+		    .timestamp_s = number_member(object, "timestamp_s", 0),
+		    .expiration_ms = number_member(object, "expiration_ms", -1),
+		    .priority = (int16_t)number_member(object, "priority", -1),
+		    .persistent = number_member(object, "persistent", 1) != 0};
 
+		json_array_append_new(lines, object);
 		if (body_size > 0) {
 			char * body = malloc(body_size);
 
@@ -115,9 +118,9 @@ read_messages(struct driver * d)
 static void
 say_error(const char * event, const struct error * e, clock_ns retry_in)
 {
-	json_t * line = json_pack("{s:s, s:i, s:i, s:s, s:s, s:I}", "event", event,
-	    "code", (int)e->code, "amqp_code", e->amqp_code, "text", e->text,
-	    "remedy", e->remedy, "retry_ms", (json_int_t)(retry_in / CLOCK_MS(1)));
+	json_t * line = json_pack("{s:s, s:i, s:i, s:s, s:s, s:I}", "event", event, "code",
+	    (int)e->code, "amqp_code", e->amqp_code, "text", e->text, "remedy", e->remedy,
+	    "retry_ms", (json_int_t)(retry_in / CLOCK_MS(1)));
 
 	json_dumpf(line, stdout, 0);
 	puts("");
@@ -199,7 +202,8 @@ on_blocked(void * context, bool blocked, const char * reason)
 	struct driver * d = context;
 
 	d->blocked = blocked;
-	printf("{\"event\": \"%s\", \"text\": \"%s\"}\n", blocked ? "blocked" : "unblocked", reason);
+	printf("{\"event\": \"%s\", \"text\": \"%s\"}\n", blocked ? "blocked" : "unblocked",
+	    reason);
 	fflush(stdout);
 }
 
@@ -245,26 +249,28 @@ turn(struct driver * d)
 int
 main(int argc, char ** argv)
 {
-	static const struct option options[] = {
-		{"url", required_argument, NULL, 'u'},
-		{"password-file", required_argument, NULL, 'p'},
-		{"ca-file", required_argument, NULL, 'a'},
-		{"cert-file", required_argument, NULL, 'c'},
-		{"key-file", required_argument, NULL, 'k'},
-		{"server-name", required_argument, NULL, 's'},
-		{"external", no_argument, NULL, 'x'},
-		{"heartbeat", required_argument, NULL, 'h'},
-		{"window", required_argument, NULL, 'w'},
-		{"exit-on-down", no_argument, NULL, 'd'},
-		{NULL, 0, NULL, 0}
-	};
-	static const struct link_events events = {.up = on_up, .down = on_down,
-	    .settled = on_settled, .channel_closed = on_channel_closed, .blocked = on_blocked};
-	struct driver d = {.batch = {.references = 1, .destroy = batch_destroy}};
+	static const struct option options[] = {{"url", required_argument, NULL, 'u'},
+	    {"password-file", required_argument, NULL, 'p'},
+	    {"ca-file", required_argument, NULL, 'a'}, {"cert-file", required_argument, NULL, 'c'},
+	    {"key-file", required_argument, NULL, 'k'},
+	    {"server-name", required_argument, NULL, 's'}, {"external", no_argument, NULL, 'x'},
+	    {"heartbeat", required_argument, NULL, 'h'}, {"window", required_argument, NULL, 'w'},
+	    {"exit-on-down", no_argument, NULL, 'd'}, {NULL, 0, NULL, 0}};
+	static const struct link_events events = {.up = on_up,
+	    .down = on_down,
+	    .settled = on_settled,
+	    .channel_closed = on_channel_closed,
+	    .blocked = on_blocked};
+	static struct driver d = {.batch = {.references = 1, .destroy = batch_destroy}};
 	const char * urls[8];
-	struct link_options o = {.urls = urls, .heartbeat_s = 10, .connect_timeout = CLOCK_S(10),
-	    .mandatory = true, .connection_name = "link_driver", .window = 10000,
-	    .send_buffer_max = 1024 * 1024, .seed = 1};
+	struct link_options o = {.urls = urls,
+	    .heartbeat_s = 10,
+	    .connect_timeout = CLOCK_S(10),
+	    .mandatory = true,
+	    .connection_name = "link_driver",
+	    .window = 10000,
+	    .send_buffer_max = 1024 * 1024,
+	    .seed = 1};
 	struct rusage usage;
 	struct error e;
 	int option;
@@ -275,16 +281,35 @@ main(int argc, char ** argv)
 			if (o.url_count < 8)
 				urls[o.url_count++] = optarg;
 			break;
-		case 'p': o.password_file = optarg; break;
-		case 'a': o.tls.ca_file = optarg; break;
-		case 'c': o.tls.cert_file = optarg; break;
-		case 'k': o.tls.key_file = optarg; break;
-		case 's': o.tls.server_name = optarg; break;
-		case 'x': o.external_auth = true; break;
-		case 'h': o.heartbeat_s = (uint32_t)atoi(optarg); break;
-		case 'w': o.window = (uint32_t)atoi(optarg); break;
-		case 'd': d.exit_on_down = true; break;
-		default: return (64);
+		case 'p':
+			o.password_file = optarg;
+			break;
+		case 'a':
+			o.tls.ca_file = optarg;
+			break;
+		case 'c':
+			o.tls.cert_file = optarg;
+			break;
+		case 'k':
+			o.tls.key_file = optarg;
+			break;
+		case 's':
+			o.tls.server_name = optarg;
+			break;
+		case 'x':
+			o.external_auth = true;
+			break;
+		case 'h':
+			o.heartbeat_s = (uint32_t)atoi(optarg);
+			break;
+		case 'w':
+			o.window = (uint32_t)atoi(optarg);
+			break;
+		case 'd':
+			d.exit_on_down = true;
+			break;
+		default:
+			return (64);
 		}
 	}
 	if (o.url_count == 0 || (d.items = calloc(MESSAGES_MAX, sizeof(d.items[0]))) == NULL)

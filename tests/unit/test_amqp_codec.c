@@ -38,9 +38,15 @@ destroy(struct batch * b)
 static struct message
 a_message(void)
 {
-	struct message m = {.id = 77, .batch = &batch, .exchange = bytes_from("ex"),
-	    .routing_key = bytes_from("rk"), .body = bytes_from("hello"),
-	    .expiration_ms = -1, .priority = -1, .persistent = true, .timestamp_s = 1700000000};
+	struct message m = {.id = 77,
+	    .batch = &batch,
+	    .exchange = bytes_from("ex"),
+	    .routing_key = bytes_from("rk"),
+	    .body = bytes_from("hello"),
+	    .expiration_ms = -1,
+	    .priority = -1,
+	    .persistent = true,
+	    .timestamp_s = 1700000000};
 	int i;
 
 	for (i = 0; i < 16; i++)
@@ -85,7 +91,8 @@ drain(size_t step, size_t * len)
 
 		assert_in_range(n, 1, 3);
 		for (i = 0; i < n && taken < step; i++) {
-			size_t piece = parts[i].iov_len < step - taken ? parts[i].iov_len :
+			size_t piece = parts[i].iov_len < step - taken ?
+			    parts[i].iov_len :
 			    step - taken;
 
 			memcpy(bytes + at, parts[i].iov_base, piece);
@@ -122,12 +129,14 @@ decode_one(struct decoded * d, char ** bytes, size_t * len)
 
 			assert_int_equal(frame.payload.method.id, AMQP_BASIC_PUBLISH_METHOD);
 			memcpy(d->exchange, publish->exchange.bytes, publish->exchange.len);
-			memcpy(d->routing_key, publish->routing_key.bytes, publish->routing_key.len);
+			memcpy(d->routing_key, publish->routing_key.bytes,
+			    publish->routing_key.len);
 			d->mandatory = publish->mandatory != 0;
 			assert_false(publish->immediate);
 		} else if (frame.frame_type == AMQP_FRAME_HEADER) {
 			/* Its pointers live until the decoder goes. */
-			d->properties = *(amqp_basic_properties_t *)frame.payload.properties.decoded;
+			d->properties =
+			    *(amqp_basic_properties_t *)frame.payload.properties.decoded;
 			d->body_size = frame.payload.properties.body_size;
 			d->body = malloc(d->body_size + 1);
 		} else {
@@ -148,7 +157,8 @@ decoder_new(void)
 
 	decoder = amqp_new_connection();
 	assert_int_equal(amqp_handle_input(decoder, (amqp_bytes_t){.len = 12, .bytes = unblocked},
-	    &frame), 12);
+			     &frame),
+	    12);
 	assert_int_equal(frame.payload.method.id, AMQP_CONNECTION_UNBLOCKED_METHOD);
 	assert_int_equal(amqp_tune_connection(decoder, 0, (int)codec.frame_max, 0), 0);
 }
@@ -165,7 +175,7 @@ test_every_property_arrives(void ** state)
 {
 	struct message m = a_message();
 	struct decoded d;
-	char * bytes, * p;
+	char *bytes, *p;
 	size_t len;
 	int64_t id;
 
@@ -217,7 +227,7 @@ test_absent_properties_are_not_sent(void ** state)
 {
 	struct message m = a_message();
 	struct decoded d;
-	char * bytes, * p;
+	char *bytes, *p;
 	size_t len;
 
 	(void)state;
@@ -231,8 +241,9 @@ test_absent_properties_are_not_sent(void ** state)
 	assert_int_equal(d.frames, 2);
 	assert_int_equal(d.body_size, 0);
 	assert_false(d.mandatory);
-	assert_int_equal(d.properties._flags, AMQP_BASIC_HEADERS_FLAG |
-	    AMQP_BASIC_DELIVERY_MODE_FLAG | AMQP_BASIC_MESSAGE_ID_FLAG | AMQP_BASIC_TIMESTAMP_FLAG);
+	assert_int_equal(d.properties._flags,
+	    AMQP_BASIC_HEADERS_FLAG | AMQP_BASIC_DELIVERY_MODE_FLAG | AMQP_BASIC_MESSAGE_ID_FLAG |
+		AMQP_BASIC_TIMESTAMP_FLAG);
 	assert_int_equal(d.properties.delivery_mode, 2);
 	assert_int_equal(d.properties.headers.num_entries, 1);
 	free(d.body);
@@ -247,7 +258,7 @@ test_bodies_are_split_at_frame_max(void ** state)
 	static const size_t steps[] = {1, 7, 4096, SIZE_MAX};
 	struct message m = a_message();
 	struct decoded d;
-	char * bytes, * p, * body;
+	char *bytes, *p, *body;
 	size_t len, f, s, i, b;
 
 	(void)state;
@@ -303,15 +314,18 @@ test_names_the_field_that_does_not_fit(void ** state)
 {
 	struct message m;
 	char text[140000];
-	static const struct { size_t offset; const char * name; } fields[] = {
-		{offsetof(struct message, exchange), "exchange"},
-		{offsetof(struct message, routing_key), "routing_key"},
-		{offsetof(struct message, type), "type"},
-		{offsetof(struct message, app_id), "app_id"},
-		{offsetof(struct message, content_type), "content_type"},
-		{offsetof(struct message, content_encoding), "content_encoding"},
-		{offsetof(struct message, correlation_id), "correlation_id"},
-		{offsetof(struct message, reply_to), "reply_to"},
+	static const struct {
+		size_t offset;
+		const char * name;
+	} fields[] = {
+	    {offsetof(struct message, exchange), "exchange"},
+	    {offsetof(struct message, routing_key), "routing_key"},
+	    {offsetof(struct message, type), "type"},
+	    {offsetof(struct message, app_id), "app_id"},
+	    {offsetof(struct message, content_type), "content_type"},
+	    {offsetof(struct message, content_encoding), "content_encoding"},
+	    {offsetof(struct message, correlation_id), "correlation_id"},
+	    {offsetof(struct message, reply_to), "reply_to"},
 	};
 	static const char * const invalid[] = {"\xff", "a\xc3", "\xc0\x80", "\xed\xa0\x80",
 	    "\xf4\x90\x80\x80", "12345678\xe2\x82", "\x80", "\xe0\x80\x80", "\xf0\x80\x80\x80"};
@@ -364,7 +378,7 @@ test_a_header_frame_may_fill_frame_max(void ** state)
 {
 	struct message m = a_message();
 	struct decoded d;
-	char text[5000], * bytes, * p;
+	char text[5000], *bytes, *p;
 	size_t len, fits = 4096 - 20 - (2 + 37 + 8 + 1 + 4 + 21 + 20);
 
 	(void)state;
@@ -412,12 +426,14 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test_setup_teardown(test_every_property_arrives, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(test_absent_properties_are_not_sent, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(test_bodies_are_split_at_frame_max, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(test_names_the_field_that_does_not_fit, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(test_a_header_frame_may_fill_frame_max, set_up, tear_down),
-		cmocka_unit_test_setup_teardown(test_is_full_rather_than_half_done, set_up, tear_down),
+	    cmocka_unit_test_setup_teardown(test_every_property_arrives, set_up, tear_down),
+	    cmocka_unit_test_setup_teardown(test_absent_properties_are_not_sent, set_up, tear_down),
+	    cmocka_unit_test_setup_teardown(test_bodies_are_split_at_frame_max, set_up, tear_down),
+	    cmocka_unit_test_setup_teardown(test_names_the_field_that_does_not_fit, set_up,
+		tear_down),
+	    cmocka_unit_test_setup_teardown(test_a_header_frame_may_fill_frame_max, set_up,
+		tear_down),
+	    cmocka_unit_test_setup_teardown(test_is_full_rather_than_half_done, set_up, tear_down),
 	};
 
 	return (cmocka_run_group_tests(tests, NULL, NULL));

@@ -79,7 +79,8 @@ test_settles_each_tag_once_whatever_the_order(void ** state)
 					break;
 				expected = tag > 0 && tag < m.next && m.tags[tag] == WAITS &&
 				    m.settled[tag] == 0;
-				assert_int_equal(confirms_return(&m.confirms, (int64_t)tag * 7, 312),
+				assert_int_equal(confirms_return(&m.confirms, (int64_t)tag * 7,
+						     312),
 				    expected ? 0 : -1);
 				if (expected)
 					m.tags[tag] = RETURNED;
@@ -88,9 +89,10 @@ test_settles_each_tag_once_whatever_the_order(void ** state)
 				multiple = (random >> 9) % 4 == 0;
 				nacked = (random >> 11) % 3 == 0;
 				tag = m.next < 100 ? (random >> 12) % 100 :
-				    m.next - 100 + (random >> 12) % 105;
+						     m.next - 100 + (random >> 12) % 105;
 				from = m.next;
-				if (confirms_settle(&m.confirms, tag, multiple, nacked, settled, &m)) {
+				if (confirms_settle(&m.confirms, tag, multiple, nacked, settled,
+					&m)) {
 					assert_true(tag >= from || tag == 0);
 					break;
 				}
@@ -99,13 +101,15 @@ test_settles_each_tag_once_whatever_the_order(void ** state)
 					bool meant = multiple ? t <= tag || tag == 0 : t == tag;
 
 					if (!meant) {
-						assert_true(m.settled[t] == 0 || m.tags[t] == SETTLED);
+						assert_true(m.settled[t] == 0 ||
+						    m.tags[t] == SETTLED);
 						continue;
 					}
 					assert_int_equal(m.settled[t], 1);
 					if (m.tags[t] != SETTLED) {
 						assert_int_equal(m.nacked[t], nacked);
-						assert_int_equal(m.returned[t], m.tags[t] == RETURNED);
+						assert_int_equal(m.returned[t],
+						    m.tags[t] == RETURNED);
 					}
 					m.tags[t] = SETTLED;
 				}
@@ -115,7 +119,8 @@ test_settles_each_tag_once_whatever_the_order(void ** state)
 		assert_in_range(m.next, 200, TAGS);
 		if (m.confirms.next > 1) {
 			m.add_when_settled = false;
-			assert_int_equal(confirms_settle(&m.confirms, 0, true, false, settled, &m), 0);
+			assert_int_equal(confirms_settle(&m.confirms, 0, true, false, settled, &m),
+			    0);
 		}
 		for (tag = 1; tag < m.next; tag++)
 			assert_int_equal(m.settled[tag], 1);
@@ -174,9 +179,9 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_settles_each_tag_once_whatever_the_order),
-		cmocka_unit_test(test_is_full_at_its_size_and_begins_anew),
-		cmocka_unit_test(test_refuses_tags_that_were_never_given),
+	    cmocka_unit_test(test_settles_each_tag_once_whatever_the_order),
+	    cmocka_unit_test(test_is_full_at_its_size_and_begins_anew),
+	    cmocka_unit_test(test_refuses_tags_that_were_never_given),
 	};
 
 	return (cmocka_run_group_tests(tests, NULL, NULL));

@@ -47,10 +47,14 @@ test_maps_every_type(void ** state)
 	amqp_table_t table;
 
 	(void)state;
-	assert_int_equal(parse("{\"s\": \"a\\\"\\u00e9\\\\\", \"i\": -7, \"max\": 9223372036854775807,"
-	    "\"min\": -9223372036854775808, \"r\": 1.5, \"one\": 1.0, \"t\": true, \"f\": false,"
-	    "\"n\": null, \"a\": [1, \"x\", [], {\"k\": []}], \"o\": {\"p\": {\"q\": \"deep\"}},"
-	    "\"e\": {}, \"empty\": \"\"}", &table), 0);
+	assert_int_equal(
+	    parse(
+		"{\"s\": \"a\\\"\\u00e9\\\\\", \"i\": -7, \"max\": 9223372036854775807,"
+		"\"min\": -9223372036854775808, \"r\": 1.5, \"one\": 1.0, \"t\": true, \"f\": false,"
+		"\"n\": null, \"a\": [1, \"x\", [], {\"k\": []}], \"o\": {\"p\": {\"q\": \"deep\"}},"
+		"\"e\": {}, \"empty\": \"\"}",
+		&table),
+	    0);
 	assert_int_equal(table.num_entries, 13);
 	assert_text(find(&table, "s"), "a\"\xc3\xa9\\");
 	v = find(&table, "i");
@@ -86,9 +90,9 @@ static void
 test_reads_plain_strings_as_any_other(void ** state)
 {
 	static const char texts[3][128] = {
-		"{\"traceparent\": \"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\"%s}",
-		"{\"a\":\"\",\"b\" : \"x y, } : {\" , \"c\":\"[1]\"%s}",
-		"{ \"~\": \" \" %s}",
+	    "{\"traceparent\": \"00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01\"%s}",
+	    "{\"a\":\"\",\"b\" : \"x y, } : {\" , \"c\":\"[1]\"%s}",
+	    "{ \"~\": \" \" %s}",
 	};
 	char text[512], again[512];
 	amqp_table_t table;
@@ -97,7 +101,9 @@ test_reads_plain_strings_as_any_other(void ** state)
 
 	(void)state;
 	for (i = 0; i < 3; i++) {
-		struct { char key[16], value[64]; } seen[4] = {0};
+		struct {
+			char key[16], value[64];
+		} seen[4] = {0};
 
 		(void)snprintf(text, sizeof(text), texts[i], "");
 		(void)snprintf(again, sizeof(again), texts[i], ", \"last\": \"\\u0041\"");
@@ -131,7 +137,8 @@ test_own_headers_replace_those_of_the_same_name(void ** state)
 
 	(void)state;
 	for (i = 0; i < 2; i++) {
-		assert_int_equal(headers_parse(&headers, bytes_from(texts[i]), own, 1, &table, &e), 0);
+		assert_int_equal(headers_parse(&headers, bytes_from(texts[i]), own, 1, &table, &e),
+		    0);
 		assert_int_equal(table.num_entries, 2 + i);
 		assert_int_equal(find(&table, "x-outbox-id")->value.i64, 42);
 		assert_text(find(&table, "k"), "v");
@@ -168,7 +175,7 @@ nested(int depth, const char * open, const char * close)
 static void
 test_refuses_what_cannot_be_represented(void ** state)
 {
-	char * text, key[400], * large;
+	char *text, key[400], *large;
 	amqp_table_t table;
 
 	(void)state;
@@ -220,7 +227,7 @@ test_refuses_what_cannot_be_represented(void ** state)
 static void
 test_many_entries_after_few(void ** state)
 {
-	char * text = malloc(200000), * p = text;
+	char *text = malloc(200000), *p = text;
 	amqp_table_t table;
 	int i;
 
@@ -247,11 +254,11 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_maps_every_type),
-		cmocka_unit_test(test_reads_plain_strings_as_any_other),
-		cmocka_unit_test(test_own_headers_replace_those_of_the_same_name),
-		cmocka_unit_test(test_refuses_what_cannot_be_represented),
-		cmocka_unit_test(test_many_entries_after_few),
+	    cmocka_unit_test(test_maps_every_type),
+	    cmocka_unit_test(test_reads_plain_strings_as_any_other),
+	    cmocka_unit_test(test_own_headers_replace_those_of_the_same_name),
+	    cmocka_unit_test(test_refuses_what_cannot_be_represented),
+	    cmocka_unit_test(test_many_entries_after_few),
 	};
 
 	return (cmocka_run_group_tests(tests, NULL, free_headers));

@@ -10,30 +10,30 @@
 
 struct good {
 	const char * text;
-	const char * user, * password, * host, * vhost;
+	const char *user, *password, *host, *vhost;
 	int port;
 	int tls;
 };
 
 /* The first twelve are the examples of RabbitMQ's URI specification. */
 static const struct good goods[] = {
-	{"amqp://user:pass@host:10000/vhost", "user", "pass", "host", "vhost", 10000, 0},
-	{"amqp://user%61:%61pass@ho%61st:10000/v%2fhost", "usera", "apass", "hoast", "v/host",
-	    10000, 0},
-	{"amqp://", "guest", NULL, "localhost", "/", 5672, 0},
-	{"amqp://:@/", "", "", "localhost", "", 5672, 0},
-	{"amqp://user@", "user", NULL, "localhost", "/", 5672, 0},
-	{"amqp://user:pass@", "user", "pass", "localhost", "/", 5672, 0},
-	{"amqp://host", "guest", NULL, "host", "/", 5672, 0},
-	{"amqp://:10000", "guest", NULL, "localhost", "/", 10000, 0},
-	{"amqp:///vhost", "guest", NULL, "localhost", "vhost", 5672, 0},
-	{"amqp://host/", "guest", NULL, "host", "", 5672, 0},
-	{"amqp://host/%2f", "guest", NULL, "host", "/", 5672, 0},
-	{"amqp://[::1]", "guest", NULL, "::1", "/", 5672, 0},
-	{"amqps://h", "guest", NULL, "h", "/", 5671, 1},
-	{"AMQPS://[fe80::1]:5/v", "guest", NULL, "fe80::1", "v", 5, 1},
-	{"amqp://u:p%40%3a%2f%3f@h/%c3%a9%FF", "u", "p@:/?", "h", "\xc3\xa9\xff", 5672, 0},
-	{"amqp://u:a@b@h", "u", "a@b", "h", "/", 5672, 0},
+    {"amqp://user:pass@host:10000/vhost", "user", "pass", "host", "vhost", 10000, 0},
+    {"amqp://user%61:%61pass@ho%61st:10000/v%2fhost", "usera", "apass", "hoast", "v/host", 10000,
+	0},
+    {"amqp://", "guest", NULL, "localhost", "/", 5672, 0},
+    {"amqp://:@/", "", "", "localhost", "", 5672, 0},
+    {"amqp://user@", "user", NULL, "localhost", "/", 5672, 0},
+    {"amqp://user:pass@", "user", "pass", "localhost", "/", 5672, 0},
+    {"amqp://host", "guest", NULL, "host", "/", 5672, 0},
+    {"amqp://:10000", "guest", NULL, "localhost", "/", 10000, 0},
+    {"amqp:///vhost", "guest", NULL, "localhost", "vhost", 5672, 0},
+    {"amqp://host/", "guest", NULL, "host", "", 5672, 0},
+    {"amqp://host/%2f", "guest", NULL, "host", "/", 5672, 0},
+    {"amqp://[::1]", "guest", NULL, "::1", "/", 5672, 0},
+    {"amqps://h", "guest", NULL, "h", "/", 5671, 1},
+    {"AMQPS://[fe80::1]:5/v", "guest", NULL, "fe80::1", "v", 5, 1},
+    {"amqp://u:p%40%3a%2f%3f@h/%c3%a9%FF", "u", "p@:/?", "h", "\xc3\xa9\xff", 5672, 0},
+    {"amqp://u:a@b@h", "u", "a@b", "h", "/", 5672, 0},
 };
 
 static void
@@ -82,30 +82,30 @@ static const struct {
 	const char * text;
 	const char * says;
 } bads[] = {
-	{"", "must begin with amqp://"},
-	{"http://h", "must begin with amqp://"},
-	{"amqp://h:0", "port"},
-	{"amqp://h:65536", "port"},
-	{"amqp://h:", "port"},
-	{"amqp://h:12x", "port"},
-	{"amqp://u:sec/ret@h", "port"},
-	{"amqp://u:12/secret@h", "'@'"},
-	{"amqp://[::1", "bracket"},
-	{"amqp://[]", "empty brackets"},
-	{"amqp://[::1]x", "port"},
-	{"amqp://h/a/b", "vhost contains a '/'"},
-	{"amqp://h/%2", "a % in the vhost"},
-	{"amqp://h/%zz", "a % in the vhost"},
-	{"amqp://h/%00", "%00"},
-	{"amqp://u:secret%@h", "a % in the password"},
-	{"amqp://u v@h", "space"},
-	{"amqp://h#x", "'#'"},
-	{"amqp://h?heartbeat=x", "heartbeat"},
-	{"amqp://h?heartbeat=65536", "heartbeat"},
-	{"amqp://h?connection_timeout=0", "connection_timeout"},
-	{"amqp://h?cacertfile=/secret", "cacertfile"},
-	{"amqp://h?verify=verify_none", "verify"},
-	{"amqp://h?secret=1", "unknown query parameter"},
+    {"", "must begin with amqp://"},
+    {"http://h", "must begin with amqp://"},
+    {"amqp://h:0", "port"},
+    {"amqp://h:65536", "port"},
+    {"amqp://h:", "port"},
+    {"amqp://h:12x", "port"},
+    {"amqp://u:sec/ret@h", "port"},
+    {"amqp://u:12/secret@h", "'@'"},
+    {"amqp://[::1", "bracket"},
+    {"amqp://[]", "empty brackets"},
+    {"amqp://[::1]x", "port"},
+    {"amqp://h/a/b", "vhost contains a '/'"},
+    {"amqp://h/%2", "a % in the vhost"},
+    {"amqp://h/%zz", "a % in the vhost"},
+    {"amqp://h/%00", "%00"},
+    {"amqp://u:secret%@h", "a % in the password"},
+    {"amqp://u v@h", "space"},
+    {"amqp://h#x", "'#'"},
+    {"amqp://h?heartbeat=x", "heartbeat"},
+    {"amqp://h?heartbeat=65536", "heartbeat"},
+    {"amqp://h?connection_timeout=0", "connection_timeout"},
+    {"amqp://h?cacertfile=/secret", "cacertfile"},
+    {"amqp://h?verify=verify_none", "verify"},
+    {"amqp://h?secret=1", "unknown query parameter"},
 };
 
 static void
@@ -181,11 +181,11 @@ int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_reads_what_the_specification_says),
-		cmocka_unit_test(test_reads_query_parameters),
-		cmocka_unit_test(test_refuses_by_name_and_tells_no_secret),
-		cmocka_unit_test(test_bounds_each_part),
-		cmocka_unit_test(test_describes_without_the_password),
+	    cmocka_unit_test(test_reads_what_the_specification_says),
+	    cmocka_unit_test(test_reads_query_parameters),
+	    cmocka_unit_test(test_refuses_by_name_and_tells_no_secret),
+	    cmocka_unit_test(test_bounds_each_part),
+	    cmocka_unit_test(test_describes_without_the_password),
 	};
 
 	return (cmocka_run_group_tests(tests, NULL, NULL));
