@@ -12,9 +12,13 @@
 #include "postgres/wire.h"
 
 enum column {
-	ID, SIZE, MESSAGE_ID, EXCHANGE, ROUTING_KEY, PAYLOAD, PAYLOAD_TEXT, PAYLOAD_JSON,
-	ORDERING_KEY, HEADERS, TYPE, APP_ID, CONTENT_TYPE, CONTENT_ENCODING, CORRELATION_ID,
-	REPLY_TO, EXPIRATION, PRIORITY, PERSISTENT, CREATED_AT, COLUMNS
+	ID, SIZE, MESSAGE_ID, CREATED_AT, PERSISTENT, EXCHANGE, ROUTING_KEY, PAYLOAD,
+	PAYLOAD_TEXT, PAYLOAD_JSON, ORDERING_KEY, HEADERS, CONTENT_TYPE, RARE, COLUMNS
+};
+
+/* The fields of the record RARE. */
+enum rare {
+	TYPE, APP_ID, CONTENT_ENCODING, CORRELATION_ID, REPLY_TO, EXPIRATION, PRIORITY, RARES
 };
 
 /* Bodies of this mean size are worth keeping the result for. */
@@ -36,12 +40,11 @@ struct block {
 	char bytes[];
 };
 
-/* What is needed to read one row. */
-struct reader {
-	const PGresult * result;
-	int row;
-	int base;
-	char * arena;                    /* NULL: point into the result */
+/* One row, as libpq holds it. */
+struct row {
+	struct bytes columns[COLUMNS];
+	struct bytes rares[RARES];
+	size_t length;                   /* of all that a message points to */
 };
 
 static void
@@ -63,114 +66,148 @@ block_destroy(struct batch * batch)
 	free(batch);
 }
 
-static struct bytes
-read_bytes(struct reader * reader, enum column column, size_t skip)
+/*
+ * A record is sent as the number of its fields, and for each its type, its
+ * length (-1: NULL) and its bytes.
+ */
+static int
+read_record(struct bytes record, struct bytes * fields, size_t count)
 {
-	int at = reader->base + (int)column;
-	struct bytes b;
+	const char * at = record.data + sizeof(uint32_t);
+	const char * end = record.data + record.len;
 
-	if (PQgetisnull(reader->result, reader->row, at))
-		return (BYTES_NONE);
-	b.data = PQgetvalue(reader->result, reader->row, at) + skip;
-	b.len = (size_t)PQgetlength(reader->result, reader->row, at) - skip;
-	if (reader->arena != NULL) {
-		memcpy(reader->arena, b.data, b.len);
-		b.data = reader->arena;
-		reader->arena += b.len;
+	for (size_t i = 0; i < count; i++) {
+		uint32_t len;
+
+		if (end - at < (ptrdiff_t)(2 * sizeof(uint32_t)))
+			return (-1);
+		memcpy(&len, at + sizeof(uint32_t), sizeof(len));
+		len = be32toh(len);
+		at += 2 * sizeof(uint32_t);
+		fields[i] = BYTES_NONE;
+		if (len == UINT32_MAX)
+			continue;
+		if ((size_t)(end - at) < len)
+			return (-1);
+		fields[i] = (struct bytes){at, len};
+		at += len;
+	}
+	return (0);
+}
+
+/* Each call into libpq costs, so a column that is not empty takes two. */
+static int
+read_row(const PGresult * result, int number, int base, struct row * row)
+{
+	row->length = 0;
+	for (int i = 0; i < COLUMNS; i++) {
+		int len = PQgetlength(result, number, base + i);
+
+		row->columns[i] = BYTES_NONE;
+		if (len > 0 || !PQgetisnull(result, number, base + i))
+			row->columns[i] =
+			    (struct bytes){PQgetvalue(result, number, base + i), (size_t)len};
+		row->length += (size_t)len;
+	}
+	if (bytes_present(row->columns[RARE]))
+		return (read_record(row->columns[RARE], row->rares, RARES));
+	memset(row->rares, 0, sizeof(row->rares));
+	return (0);
+}
+
+/* Copied to where ${*arena} points, or left where it is if that is NULL. */
+static struct bytes
+place(struct bytes b, char ** arena)
+{
+	if (*arena != NULL && bytes_present(b)) {
+		memcpy(*arena, b.data, b.len);
+		b.data = *arena;
+		*arena += b.len;
 	}
 	return (b);
 }
 
 /* jsonb is sent as a version byte and its text. */
 static struct bytes
-read_body(struct reader * reader)
+json(struct bytes b)
 {
-	struct bytes body;
+	return (bytes_present(b) ? (struct bytes){b.data + 1, b.len - 1} : b);
+}
 
-	body = read_bytes(reader, PAYLOAD, 0);
-	if (!bytes_present(body))
-		body = read_bytes(reader, PAYLOAD_TEXT, 0);
-	if (!bytes_present(body))
-		body = read_bytes(reader, PAYLOAD_JSON, 1);
-	return (body);
+static struct bytes
+body(const struct row * row)
+{
+	if (bytes_present(row->columns[PAYLOAD]))
+		return (row->columns[PAYLOAD]);
+	if (bytes_present(row->columns[PAYLOAD_TEXT]))
+		return (row->columns[PAYLOAD_TEXT]);
+	return (json(row->columns[PAYLOAD_JSON]));
 }
 
 static void
-read_message(struct reader * reader, struct message * m)
+make_message(const struct row * row, struct message * m, char * arena)
 {
-	const PGresult * result = reader->result;
-	int row = reader->row;
-	int base = reader->base;
+	const struct bytes * c = row->columns;
 
-	m->id = wire_int64(result, row, base + ID);
-	memcpy(m->message_id, PQgetvalue(result, row, base + MESSAGE_ID), sizeof(m->message_id));
-	m->exchange = read_bytes(reader, EXCHANGE, 0);
-	m->routing_key = read_bytes(reader, ROUTING_KEY, 0);
-	m->body = read_body(reader);
-	m->ordering_key = read_bytes(reader, ORDERING_KEY, 0);
-	m->headers = read_bytes(reader, HEADERS, 1);
-	m->type = read_bytes(reader, TYPE, 0);
-	m->app_id = read_bytes(reader, APP_ID, 0);
-	m->content_type = read_bytes(reader, CONTENT_TYPE, 0);
-	m->content_encoding = read_bytes(reader, CONTENT_ENCODING, 0);
-	m->correlation_id = read_bytes(reader, CORRELATION_ID, 0);
-	m->reply_to = read_bytes(reader, REPLY_TO, 0);
-	m->expiration_ms = PQgetisnull(result, row, base + EXPIRATION)
-	    ? -1 : wire_int64(result, row, base + EXPIRATION);
-	m->priority = PQgetisnull(result, row, base + PRIORITY)
-	    ? -1 : wire_int16(result, row, base + PRIORITY);
-	m->persistent = wire_bool(result, row, base + PERSISTENT);
-	m->timestamp_s =
-	    (wire_int64(result, row, base + CREATED_AT) + WIRE_EPOCH_US) / 1000000;
+	m->id = wire_read_int64(c[ID].data);
+	memcpy(m->message_id, c[MESSAGE_ID].data, sizeof(m->message_id));
+	m->timestamp_s = (wire_read_int64(c[CREATED_AT].data) + WIRE_EPOCH_US) / 1000000;
+	m->persistent = c[PERSISTENT].data[0] != 0;
+	m->exchange = place(c[EXCHANGE], &arena);
+	m->routing_key = place(c[ROUTING_KEY], &arena);
+	m->body = place(body(row), &arena);
+	m->ordering_key = place(c[ORDERING_KEY], &arena);
 	m->key = bytes_present(m->ordering_key) ? message_key(m->ordering_key) : 0;
+	m->headers = place(json(c[HEADERS]), &arena);
+	m->content_type = place(c[CONTENT_TYPE], &arena);
+	m->type = place(row->rares[TYPE], &arena);
+	m->app_id = place(row->rares[APP_ID], &arena);
+	m->content_encoding = place(row->rares[CONTENT_ENCODING], &arena);
+	m->correlation_id = place(row->rares[CORRELATION_ID], &arena);
+	m->reply_to = place(row->rares[REPLY_TO], &arena);
+	m->expiration_ms = bytes_present(row->rares[EXPIRATION])
+	    ? wire_read_int64(row->rares[EXPIRATION].data) : -1;
+	m->priority = bytes_present(row->rares[PRIORITY])
+	    ? wire_read_int16(row->rares[PRIORITY].data) : -1;
 }
 
-/* Bytes that read_message will copy for a row, at most. */
-static size_t
-row_length(const PGresult * result, int row, int base)
-{
-	size_t length = 0;
-
-	for (int column = EXCHANGE; column <= REPLY_TO; column++)
-		length += (size_t)PQgetlength(result, row, base + column);
-	return (length);
-}
-
-/* Read the reader's row into a block of its own.  NULL: out of memory. */
+/* A message in a block of its own.  NULL: out of memory. */
 static struct message *
-read_block(struct reader * reader)
+make_block(const struct row * row)
 {
 	struct block * block;
 
-	block = malloc(sizeof(*block) + row_length(reader->result, reader->row, reader->base));
-	if (block == NULL)
+	if ((block = malloc(sizeof(*block) + row->length)) == NULL)
 		return (NULL);
 	block->list[0] = &block->message;
 	block->batch = (struct batch){.references = 1, .count = 1, .messages = block->list,
 	    .destroy = block_destroy};
 	block->message.batch = &block->batch;
-	reader->arena = block->bytes;
-	read_message(reader, &block->message);
+	make_message(row, &block->message, block->bytes);
 	return (&block->message);
 }
 
-/* -1: out of memory. */
+/* -1: out of memory, or not what was asked for. */
 static int
-read_rows(struct reader * reader, struct rows * rows, int count)
+read_rows(const PGresult * result, int first, int base, struct rows * rows)
 {
+	struct row row;
 	struct message * m;
+	int count = PQntuples(result) - first;
 
 	if (rows->result != NULL &&
 	    (rows->inside = calloc((size_t)count, sizeof(*rows->inside))) == NULL)
 		return (-1);
-	for (int i = 0; i < count; i++, reader->row++) {
+	for (int i = 0; i < count; i++) {
+		if (read_row(result, first + i, base, &row))
+			return (-1);
 		if (rows->result == NULL) {
-			if ((m = read_block(reader)) == NULL)
+			if ((m = make_block(&row)) == NULL)
 				return (-1);
 		} else {
 			m = &rows->inside[i];
 			m->batch = &rows->batch;
-			read_message(reader, m);
+			make_message(&row, m, NULL);
 		}
 		rows->messages[rows->batch.count++] = m;
 	}
@@ -180,39 +217,36 @@ read_rows(struct reader * reader, struct rows * rows, int count)
 struct batch *
 rows_to_batch(PGresult ** result, int column, int64_t * bytes, struct error * e)
 {
-	struct reader reader = {.result = *result, .base = column};
-	int tuples = PQntuples(*result);
-	int count;
-	size_t length = 0;
+	const PGresult * from = *result;
+	int tuples = PQntuples(from);
+	int first = 0;
 	struct rows * rows;
 
 	error_clear(e);
 	*bytes = 0;
-	if (PQnfields(*result) != column + COLUMNS) {
+	if (PQnfields(from) != column + COLUMNS) {
 		error_set(e, EXIT_BUG, "the fetch answered with %d columns, not %d",
-		    PQnfields(*result), column + COLUMNS);
+		    PQnfields(from), column + COLUMNS);
 		return (NULL);
 	}
-	while (reader.row < tuples && PQgetisnull(*result, reader.row, column + ID))
-		reader.row++;
-	if ((count = tuples - reader.row) == 0)
+	while (first < tuples && PQgetisnull(from, first, column + ID))
+		first++;
+	if (first == tuples)
 		return (NULL);
-	for (int row = reader.row; row < tuples; row++) {
-		length += row_length(*result, row, column);
-		*bytes += wire_int32(*result, row, column + SIZE);
-	}
-	rows = calloc(1, sizeof(*rows) + (size_t)count * sizeof(rows->messages[0]));
+	for (int row = first; row < tuples; row++)
+		*bytes += wire_int32(from, row, column + SIZE);
+	rows = calloc(1, sizeof(*rows) + (size_t)(tuples - first) * sizeof(rows->messages[0]));
 	if (rows != NULL) {
 		rows->batch = (struct batch){.references = 1, .messages = rows->messages,
 		    .destroy = rows_destroy};
-		if (length / (size_t)count > LARGE_MEAN) {
+		if (*bytes / (tuples - first) > LARGE_MEAN) {
 			rows->result = *result;
 			*result = NULL;
 		}
 	}
-	if (rows == NULL || read_rows(&reader, rows, count)) {
+	if (rows == NULL || read_rows(from, first, column, rows)) {
 		batch_unref(rows == NULL ? NULL : &rows->batch);
-		error_set(e, EXIT_BUG, "out of memory for %d rows", count);
+		error_set(e, EXIT_BUG, "cannot take %d rows: out of memory", tuples - first);
 		return (NULL);
 	}
 	return (&rows->batch);

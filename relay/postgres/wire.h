@@ -10,12 +10,21 @@
 /* Reading values of libpq's binary form. */
 
 static inline int16_t
-wire_int16(const PGresult * result, int row, int column)
+wire_read_int16(const char * data)
 {
 	uint16_t n;
 
-	memcpy(&n, PQgetvalue(result, row, column), sizeof(n));
+	memcpy(&n, data, sizeof(n));
 	return ((int16_t)be16toh(n));
+}
+
+static inline int64_t
+wire_read_int64(const char * data)
+{
+	uint64_t n;
+
+	memcpy(&n, data, sizeof(n));
+	return ((int64_t)be64toh(n));
 }
 
 static inline int32_t
@@ -30,10 +39,7 @@ wire_int32(const PGresult * result, int row, int column)
 static inline int64_t
 wire_int64(const PGresult * result, int row, int column)
 {
-	uint64_t n;
-
-	memcpy(&n, PQgetvalue(result, row, column), sizeof(n));
-	return ((int64_t)be64toh(n));
+	return (wire_read_int64(PQgetvalue(result, row, column)));
 }
 
 static inline int
