@@ -56,6 +56,7 @@ struct link {
 	void * context;
 	enum state state;
 	clock_ns now; /* of the last call that told the time */
+	clock_ns lease; /* nothing is written at or after it */
 
 	size_t url_index; /* of this attempt, or of the next */
 	size_t url_tries; /* failed ones of this pass over all urls */
@@ -128,6 +129,7 @@ link_new(const struct link_options * options, const struct link_events * events,
 	l->events = *events;
 	l->context = context;
 	l->codec.mandatory = options->mandatory;
+	l->lease = CLOCK_NEVER;
 	l->reopen_at = CLOCK_NEVER;
 	outbound_init(&l->out, options->send_buffer_max + CONTROL_ROOM);
 	backoff_init(&l->retry, RETRY_INITIAL, 2, RETRY_MAX, options->seed);
@@ -396,6 +398,10 @@ flush(struct link * l)
 
 	if (l->state != STATE_TALKING || l->write_failed)
 		return;
+	/* The one place that asks for the time itself: this process may have been
+	 * stopped since it was told. */
+	if (l->lease != CLOCK_NEVER && clock_now() >= l->lease)
+		return;
 	while (outbound_unsent(&l->out) > 0 && moved < SEND_MAX) {
 		n = transport_write(l->transport, parts,
 		    outbound_gather(&l->out, parts, SEND_PARTS), &l->write_error);
@@ -599,6 +605,12 @@ link_flush(struct link * l, clock_ns now)
 	l->now = now;
 	if (!l->would_block)
 		flush(l);
+}
+
+void
+link_lease(struct link * l, clock_ns until)
+{
+	l->lease = until;
 }
 
 void

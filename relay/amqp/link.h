@@ -133,6 +133,13 @@ enum link_publish_result link_publish(struct link * link, const struct message *
 void link_flush(struct link * link, clock_ns now);
 
 /**
+ * link_lease(link, until):
+ * Write nothing to the socket at or after ${until}, by the clock at the moment
+ * of writing; CLOCK_NEVER, as at first: no bound.
+ */
+void link_lease(struct link * link, clock_ns until);
+
+/**
  * link_abort(link, now):
  * Drop the connection and all unsent bytes now (the lead is lost), without
  * events for what was unsettled; reconnects only after link_resume.

@@ -271,6 +271,7 @@ daemon_check_lease(struct daemon * d)
 	bool wanted = d->now < lease;
 
 	core_lease(d->core, lease);
+	link_lease(d->link, lease);
 	if (wanted == d->link_wanted)
 		return;
 	d->link_wanted = wanted;
