@@ -14,8 +14,8 @@ LATENCY_NOTE = ("latency is counted from the moment at which COMMIT (bare: basic
 
 
 def latency(bench):
-    seconds = 3 if bench.quick else 10
-    rounds = 2 if bench.quick else 5
+    seconds = 2 if bench.quick else 10
+    rounds = 2 if bench.quick else 3
     database = bench.database("bench_latency")
     runs = {"bare": [], "relay": [], "dual": []}
 
@@ -74,7 +74,7 @@ def commits_a_second(bench, database, threads, seconds):
 
 def writers(bench):
     """With and without the trigger, beside a relay and without one."""
-    seconds = 2 if bench.quick else 4
+    seconds = 1 if bench.quick else 3
     threads = 8
     database = bench.database("bench_writers")
     # Awake is awake: without the trigger the relay polls as often as it would look by itself.
@@ -153,7 +153,7 @@ def notify(bench):
 
 
 def idle(bench):
-    seconds = 8 if bench.quick else 30
+    seconds = 5 if bench.quick else 30
     database = bench.database("bench_idle")
     bench.fresh_queue()
     with bench.awake_relay(database) as relay:
