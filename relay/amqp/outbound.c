@@ -10,7 +10,7 @@
  */
 
 /* Memory that an idle link keeps for the next burst. */
-#define KEEP (256 * 1024)
+#define KEEP (1024 * 1024)
 
 void
 outbound_init(struct outbound * o, size_t max)

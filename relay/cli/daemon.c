@@ -344,7 +344,7 @@ daemon_turn(struct daemon * d)
 	for (size_t i = 0; i < source_fds; i++)
 		source_ready |= fds[2 + i].revents != 0;
 	if (source_ready || d->now >= source_deadline(d->source) || d->now >= source_lease(d->source))
-		source_turn(d->source, d->now);
+		source_turn(d->source, d->now, fds + 2, source_fds);
 	daemon_check_lease(d);
 	if (fds[0].revents != 0)
 		daemon_take_signal(d);

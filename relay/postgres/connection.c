@@ -373,7 +373,7 @@ connection_read(struct connection * connection)
 	struct pollfd fd = {.fd = PQsocket(connection->conn), .events = POLLIN};
 
 	for (int i = 0; i < READS_PER_TURN && connection->state == OPEN; i++) {
-		if (poll(&fd, 1, 0) <= 0)
+		if (i > 0 && poll(&fd, 1, 0) <= 0)
 			break;
 		if (PQconsumeInput(connection->conn) != 1) {
 			connection_note_failure(connection);
@@ -387,11 +387,11 @@ connection_read(struct connection * connection)
 }
 
 void
-connection_turn(struct connection * connection, clock_ns now)
+connection_turn(struct connection * connection, clock_ns now, bool readable)
 {
 	if (connection->state == CONNECTING && !connection->failure_pending)
 		connection_go_on_connecting(connection, now);
-	if (connection->state == OPEN && !connection->failure_pending)
+	if (connection->state == OPEN && !connection->failure_pending && readable)
 		connection_read(connection);
 	connection_flush(connection);
 	if (connection->failure_pending && connection->state != CLOSED)

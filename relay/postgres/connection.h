@@ -98,12 +98,12 @@ void connection_flush(struct connection * connection);
 
 /**
  * connection_fd, connection_poll_events, connection_deadline, connection_turn:
- * As those of the source.
+ * What to poll and when to turn; ${readable}: there may be something to read.
  */
 int connection_fd(const struct connection * connection);
 short connection_poll_events(const struct connection * connection);
 clock_ns connection_deadline(const struct connection * connection);
-void connection_turn(struct connection * connection, clock_ns now);
+void connection_turn(struct connection * connection, clock_ns now, bool readable);
 
 /**
  * connection_proof(connection):

@@ -34,6 +34,12 @@
 #include "postgres/wake.h"
 #include "postgres/wire.h"
 
+/*
+ * Postgres sends in pieces of 8 KiB, and to wake up for each costs both sides
+ * more than the piece.  In bulk the socket's buffer collects them meanwhile.
+ */
+#define BULK_PAUSE CLOCK_MS(1)
+
 enum state { DOWN, CONNECTING, CONTENDING, LEADING };
 
 /* Nothing, a read under way, a read put off, or rows held back until flushed. */
@@ -69,6 +75,8 @@ struct source {
 	bool fetch_may_wait;
 	uint32_t fetch_rows;
 	size_t fetch_bytes;
+	bool more;                       /* the last fetch left rows behind */
+	clock_ns read_at;                /* in bulk: the next look at the socket */
 	struct batch * held_batch;       /* FETCH_FLUSHING */
 	uint64_t held_interval;
 	bool held_exhausted;
@@ -179,6 +187,7 @@ source_go_down(struct source * source, const struct error * e, bool fatal)
 	source->state = DOWN;
 	source->failed = false;
 	source->fetch = FETCH_NONE;
+	source->more = false;
 	source->recording = 0;
 	source->told_standby = false;
 	batch_unref(source->held_batch);
@@ -388,6 +397,7 @@ source_on_fetched(void * context, struct batch * batch, uint64_t interval, bool 
 		source_fail(source, e);
 		return;
 	}
+	source->more = !exhausted;
 	if (found || source->fetch_may_wait)
 		wake_read_found(source->wake, source->now, found);
 	if (!found && source->fetch_may_wait) {
@@ -482,7 +492,7 @@ source_record(struct source * source, clock_ns now, const struct source_mark * m
 /* ---- the turn ---- */
 
 static void
-source_turn_leading(struct source * source)
+source_turn_leading(struct source * source, bool listener_readable)
 {
 	if (source->fetch == FETCH_WAITING && wake_advise(source->wake, source->now) == WAKE_READ)
 		source_read(source);
@@ -491,23 +501,46 @@ source_turn_leading(struct source * source)
 	if (connection_pending(source->connection) == 0 &&
 	    source->now - connection_last_sent(source->connection) >= LEAD_HEARTBEAT)
 		connection_send(source->connection, source->now, "SELECT 1", 0, NULL, NULL, NULL);
-	wake_turn(source->wake, source->now);
+	wake_turn(source->wake, source->now, listener_readable);
+}
+
+static bool
+is_readable(const struct connection * connection, const struct pollfd * fds, size_t count)
+{
+	for (size_t i = 0; connection != NULL && i < count; i++)
+		if (fds[i].fd == connection_fd(connection) && fds[i].revents != 0)
+			return (true);
+	return (false);
+}
+
+/* More rows than were asked for wait: it is the rate that counts. */
+static bool
+source_reads_in_bulk(const struct source * source)
+{
+	return (source->fetch == FETCH_READING && source->more);
 }
 
 void
-source_turn(struct source * source, clock_ns now)
+source_turn(struct source * source, clock_ns now, const struct pollfd * fds, size_t count)
 {
+	bool readable = is_readable(source->connection, fds, count);
+
 	source->now = now;
+	if (source_reads_in_bulk(source) && now >= source->read_at) {
+		source->read_at = now + BULK_PAUSE;
+		readable = true;
+	}
 	if (source->state == DOWN && now >= source->retry_at) {
 		source->state = CONNECTING;
 		connection_connect(source->connection, now);
 	}
 	if (source->state != DOWN)
-		connection_turn(source->connection, now);
+		connection_turn(source->connection, now, readable);
 	if (source->state == CONTENDING && !source->failed && now >= source->try_at)
 		source_try_lead(source);
 	if (source->state == LEADING && !source->failed)
-		source_turn_leading(source);
+		source_turn_leading(source,
+		    is_readable(wake_listener(source->wake), fds, count));
 	if (source->failed && source->state != DOWN)
 		source_go_down(source, &source->failure, source_is_fatal(source, &source->failure));
 	connection_flush(source->connection);
@@ -525,6 +558,8 @@ source_poll(struct source * source, struct pollfd * fds)
 		connection_flush(connections[i]);
 		fds[count++] = (struct pollfd){.fd = connection_fd(connections[i]),
 		    .events = connection_poll_events(connections[i])};
+		if (i == 0 && source_reads_in_bulk(source))
+			fds[count - 1].events &= (short)~POLLIN;
 	}
 	return (count);
 }
@@ -542,6 +577,8 @@ source_deadline(const struct source * source)
 		deadline = clock_min(deadline, source->try_at);
 	if (source->state != LEADING)
 		return (deadline);
+	if (source_reads_in_bulk(source))
+		deadline = clock_min(deadline, source->read_at);
 	if (listener != NULL)
 		deadline = clock_min(deadline, connection_deadline(listener));
 	if (source->fetch == FETCH_WAITING)

@@ -71,10 +71,11 @@ size_t source_poll(struct source * source, struct pollfd * fds);
 clock_ns source_deadline(const struct source * source);
 
 /**
- * source_turn(source, now):
- * Read what has come, do what is due, send what is buffered.
+ * source_turn(source, now, fds, count):
+ * Read what has come, do what is due, send what is buffered.  ${fds}: as
+ * source_poll gave them, with their revents.
  */
-void source_turn(struct source * source, clock_ns now);
+void source_turn(struct source * source, clock_ns now, const struct pollfd * fds, size_t count);
 
 /**
  * source_fetch(source, now, rows, bytes, wait):

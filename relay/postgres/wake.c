@@ -264,11 +264,11 @@ wake_listener(struct wake * wake)
 }
 
 void
-wake_turn(struct wake * wake, clock_ns now)
+wake_turn(struct wake * wake, clock_ns now, bool readable)
 {
 	if (wake->main == NULL || !wake->gated)
 		return;
-	connection_turn(wake->listener, now);
+	connection_turn(wake->listener, now, readable);
 	if (!connection_is_open(wake->listener) && connection_fd(wake->listener) < 0 &&
 	    now >= wake->listen_retry) {
 		wake->listen_retry = now + CLOCK_S(1);

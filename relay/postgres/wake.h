@@ -77,6 +77,6 @@ clock_ns wake_deadline(const struct wake * wake);
  * The LISTEN connection, to be polled and turned; NULL if there is none.
  */
 struct connection * wake_listener(struct wake * wake);
-void wake_turn(struct wake * wake, clock_ns now);
+void wake_turn(struct wake * wake, clock_ns now, bool readable);
 
 #endif /* POSTGRES_WAKE_H */
