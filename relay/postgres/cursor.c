@@ -75,7 +75,11 @@ static const char small_sql[] =
 
 enum { SMALL_TARGET, SMALL_LARGE, SMALL_CEILING, SMALL_ROWS };
 
-/* $1 prev, $2 target, $3 last_id, $4 rows, $5 bytes, $6 floor, $7 ceiling. */
+/*
+ * $1 prev, $2 target, $3 last_id, $4 rows, $5 bytes, $6 floor, $7 ceiling.
+ * IS TRUE keeps the condition on xid out of the index's reach: without
+ * statistics the planner would read the whole interval by (xid, id) and sort.
+ */
 static const char large_sql[] =
     "SELECT " ROWS_COLUMNS_SQL " FROM (SELECT u.*, "
     "sum(u.size) OVER (ORDER BY u.id ROWS UNBOUNDED PRECEDING) - u.size AS before FROM ("
@@ -85,8 +89,7 @@ static const char large_sql[] =
     "UNION ALL "
     "(SELECT m.* FROM outbox.message m "
     "WHERE m.id > greatest($3::bigint, $6::bigint) AND m.id <= $7::bigint "
-    "AND m.xid >= pg_snapshot_xmax($1::pg_snapshot) "
-    "AND m.xid < pg_snapshot_xmax($2::pg_snapshot) "
+    "AND (m.xid >= pg_snapshot_xmax($1::pg_snapshot)) IS TRUE "
     "AND pg_visible_in_snapshot(m.xid, $2::pg_snapshot) "
     "ORDER BY m.id LIMIT $4::int)"
     ") m ORDER BY m.id LIMIT $4::int) u) r WHERE r.before < $5::bigint ORDER BY r.id";
