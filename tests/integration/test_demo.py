@@ -73,7 +73,7 @@ def test_interrupted_it_leaves_nothing_running(tmp_path):
                                    env={k: v for k, v in environment().items() if k != "OUTBOX_STACK"})
     try:
         wait_until(lambda: "relay was killed" in output.read_text() or process.poll() is not None, 90, "the demo")
-        assert len(in_session(process.pid)) > 5      # servers, relay, shop
+        assert len(in_session(process.pid)) >= 5     # servers and shop; the relay is dead
         os.killpg(process.pid, signal.SIGINT)
         assert process.wait(30) == 130, output.read_text()
         wait_until(lambda: not in_session(process.pid), 10, "the end of all its processes")
