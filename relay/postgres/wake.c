@@ -6,7 +6,9 @@
  *             next_read ends it
  * A sleep costs its first writer a NOTIFY, so there are at most
  * 1 / SLEEP_SPACING sleeps a second, and none while rows come in faster than
- * QUIET: between, short polls are cheaper for everybody.
+ * QUIET: between, short polls are cheaper for everybody.  They stay short until
+ * it is quiet: growing pauses would fall into step with a steady writer and
+ * find each row at the end of the longest.
  */
 #include "postgres/wake.h"
 
@@ -19,7 +21,7 @@
 #include "postgres/sql.h"
 #include "postgres/wire.h"
 
-#define POLL_FIRST CLOCK_US(300)
+#define POLL_FIRST CLOCK_US(200)
 #define QUIET CLOCK_MS(3)
 #define SLEEP_SPACING CLOCK_MS(10)
 
@@ -244,6 +246,8 @@ wake_read_found(struct wake * wake, clock_ns now, bool rows)
 	wake_release_gate(wake, now);
 	wake->state = POLLING;
 	wake->next_read = now + wake->pause;
+	if (now - wake->last_rows < QUIET)
+		return;
 	wake->pause = clock_min(wake->pause * 2,
 	    wake->gated ? clock_min(WAKE_POLL_MAX, wake->options.poll_interval)
 			: wake->options.poll_interval);
