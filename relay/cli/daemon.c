@@ -38,7 +38,10 @@ struct daemon {
 	bool ended;
 	enum exit_code code;
 	struct error * e;
+	bool channel_only;               /* the next up is of a channel, not a connection */
 	int64_t warned_refused;
+	int64_t warned_unfit;
+	int64_t warned_channel;
 	int64_t warned_source;
 	int64_t warned_link;
 };
@@ -119,9 +122,12 @@ daemon_on_link_up(void * context, const char * peer)
 	struct daemon * d = context;
 
 	d->link_up = d->link_was_up = true;
-	d->warned_link = 0;
-	log_info("broker_connected", LOG_STR("peer", peer));
-	notify_status("publishing to %s", peer);
+	if (!d->channel_only) {
+		d->warned_link = 0;
+		log_info("broker_connected", LOG_STR("peer", peer));
+		notify_status("publishing to %s", peer);
+	}
+	d->channel_only = false;
 	core_on_link_up(d->core, d->now);
 }
 
@@ -134,6 +140,7 @@ daemon_on_link_down(void * context, const struct error * e, clock_ns retry_in)
 
 	(void)retry_in;
 	d->link_up = false;
+	d->channel_only = false;
 	d->link_attempts++;
 	core_on_link_down(d->core, d->now);
 	if (!d->link_was_up && d->link_attempts >= d->options->link.url_count &&
@@ -151,8 +158,9 @@ daemon_on_channel_closed(void * context, const struct error * e)
 {
 	struct daemon * d = context;
 
+	d->channel_only = true;
 	core_on_link_down(d->core, d->now);
-	if (log_due(&d->warned_refused, d->now))
+	if (log_due(&d->warned_channel, d->now))
 		log_failure(LOG_LEVEL_WARN, "channel_closed", e);
 }
 
@@ -210,7 +218,7 @@ daemon_publish(struct daemon * d, const struct core_action * action)
 		core_on_link_full(d->core, true);
 		break;
 	case LINK_UNFIT:
-		if (log_due(&d->warned_refused, d->now))
+		if (log_due(&d->warned_unfit, d->now))
 			log_event(LOG_LEVEL_ERROR, "message_unfit",
 			    LOG_INT("id", action->publish.message->id), LOG_STR("reason", e.text),
 			    LOG_STR("remedy", e.remedy));
@@ -280,6 +288,7 @@ daemon_check_lease(struct daemon * d)
 		return;
 	}
 	link_abort(d->link, d->now);
+	d->channel_only = false;
 	if (d->link_up) {
 		d->link_up = false;
 		core_on_link_down(d->core, d->now);
