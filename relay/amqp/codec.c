@@ -23,6 +23,9 @@
 #define CONTENT_HEADER 12
 #define METHOD_MAX 4096
 
+/* The end of the year 9999. */
+#define TIMESTAMP_MAX INT64_C(253402300799)
+
 static void
 put16(char * p, uint16_t value)
 {
@@ -202,12 +205,28 @@ struct scratch {
 	amqp_table_entry_t own[HEADERS_OWN];
 };
 
+/* The CHECKs of the table refuse these; its owner may have dropped them. */
+static int
+check_numbers(const struct message * m, struct error * e)
+{
+	if (m->timestamp_s < 0 || m->timestamp_s > TIMESTAMP_MAX)
+		return (error_set(e, EXIT_FOUND, "created_at: not between 1970 and 9999"));
+	if (m->priority != -1 && (m->priority < 0 || m->priority > UINT8_MAX))
+		return (error_set(e, EXIT_FOUND, "priority: not between 0 and 255"));
+	if (m->expiration_ms != -1 && (m->expiration_ms < 0 || m->expiration_ms > UINT32_MAX))
+		return (error_set(e, EXIT_FOUND,
+		    "expiration: not between 0 and 4294967295 milliseconds"));
+	return (0);
+}
+
 static int
 message_properties(struct codec * codec, const struct message * m, amqp_basic_properties_t * p,
     struct scratch * scratch, struct error * e)
 {
 	size_t own = 1;
 
+	if (check_numbers(m, e))
+		return (-1);
 	p->_flags = AMQP_BASIC_HEADERS_FLAG | AMQP_BASIC_DELIVERY_MODE_FLAG |
 	    AMQP_BASIC_MESSAGE_ID_FLAG | AMQP_BASIC_TIMESTAMP_FLAG;
 	p->delivery_mode = m->persistent ? 2 : 1;

@@ -7,6 +7,9 @@
 
 #include "base/bytes.h"
 
+/* A number that AMQP has no place for: the link must refuse the message. */
+#define MESSAGE_UNFIT (-2)
+
 /*
  * A message as the source hands it over and the link takes it.  Every bytes
  * points into memory of the batch; absent values are BYTES_NONE.
@@ -26,9 +29,9 @@ struct message {
 	struct bytes content_encoding;
 	struct bytes correlation_id;
 	struct bytes reply_to;
-	int64_t timestamp_s;   /* seconds since 1970 */
-	int64_t expiration_ms; /* -1: none */
-	int16_t priority;      /* 0..255; -1: none */
+	int64_t timestamp_s;   /* seconds since 1970, or MESSAGE_UNFIT */
+	int64_t expiration_ms; /* -1: none; MESSAGE_UNFIT */
+	int16_t priority;      /* 0..255; -1: none; MESSAGE_UNFIT */
 	bool persistent;
 	uint8_t message_id[16]; /* UUID, network order */
 };

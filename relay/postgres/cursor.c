@@ -35,6 +35,10 @@
 /* As a multiple of the rows asked for: when an interval counts as large. */
 #define PROBE_FACTOR 4
 
+/* Beside the columns of the table, to which the application may add its own. */
+#define SIZE ROWS_SIZE_NAME
+#define BEFORE "outbox_relay_before"
+
 /* The rows of transactions that were in progress in prev ($1). */
 #define STRAGGLERS_SQL(columns, target, last_id, rows) \
 	"SELECT s.* FROM unnest(ARRAY(SELECT pg_snapshot_xip($1::pg_snapshot))) AS x(xid), " \
@@ -64,14 +68,14 @@ static const char small_sql[] =
     "SELECT p.id, p.slot FROM probe p WHERE NOT (SELECT large FROM size) "
     "AND p.id > $3::bigint AND pg_visible_in_snapshot(p.xid, (SELECT target FROM now))"
     ") u ORDER BY u.id LIMIT $4::int), "
-    "sized AS (SELECT m.*, s.size, "
-    "sum(s.size) OVER (ORDER BY m.id ROWS UNBOUNDED PRECEDING) - s.size AS before "
+    "sized AS (SELECT m.*, s.size AS " SIZE ", "
+    "sum(s.size) OVER (ORDER BY m.id ROWS UNBOUNDED PRECEDING) - s.size AS " BEFORE " "
     "FROM picked p JOIN outbox.message m USING (id, slot), "
     "LATERAL (SELECT " ROWS_SIZE_SQL " AS size) s) "
     "SELECT n.target::text, z.large, "
     "CASE WHEN z.large THEN (SELECT max(id) FROM outbox.message) END, "
     ROWS_COLUMNS_SQL
-    " FROM now n CROSS JOIN size z LEFT JOIN sized r ON r.before < $5::bigint ORDER BY r.id";
+    " FROM now n CROSS JOIN size z LEFT JOIN sized r ON r." BEFORE " < $5::bigint ORDER BY r.id";
 
 enum { SMALL_TARGET, SMALL_LARGE, SMALL_CEILING, SMALL_ROWS };
 
@@ -82,8 +86,8 @@ enum { SMALL_TARGET, SMALL_LARGE, SMALL_CEILING, SMALL_ROWS };
  */
 static const char large_sql[] =
     "SELECT " ROWS_COLUMNS_SQL " FROM (SELECT u.*, "
-    "sum(u.size) OVER (ORDER BY u.id ROWS UNBOUNDED PRECEDING) - u.size AS before FROM ("
-    "SELECT m.*, " ROWS_SIZE_SQL " AS size FROM (("
+    "sum(u." SIZE ") OVER (ORDER BY u.id ROWS UNBOUNDED PRECEDING) - u." SIZE " AS " BEFORE " FROM ("
+    "SELECT m.*, " ROWS_SIZE_SQL " AS " SIZE " FROM (("
     STRAGGLERS_SQL("m.*", "$2::pg_snapshot", "$3::bigint", "$4::int")
     "ORDER BY s.id LIMIT $4::int) "
     "UNION ALL "
@@ -92,7 +96,7 @@ static const char large_sql[] =
     "AND (m.xid >= pg_snapshot_xmax($1::pg_snapshot)) IS TRUE "
     "AND pg_visible_in_snapshot(m.xid, $2::pg_snapshot) "
     "ORDER BY m.id LIMIT $4::int)"
-    ") m ORDER BY m.id LIMIT $4::int) u) r WHERE r.before < $5::bigint ORDER BY r.id";
+    ") m ORDER BY m.id LIMIT $4::int) u) r WHERE r." BEFORE " < $5::bigint ORDER BY r.id";
 
 /* $1 prev, $2 target, $3 floor: whether a fresh row lies at or below the floor. */
 static const char below_sql[] =
@@ -175,11 +179,27 @@ cursor_free(struct cursor * cursor)
 	free(cursor);
 }
 
+static void
+cursor_fail(struct cursor * cursor, const struct error * e)
+{
+	cursor->fetched(cursor->context, NULL, cursor->number, false, e);
+}
+
+/* Told here, what is wrong is not hidden by "no such statement". */
+static void
+cursor_answer_prepared(void * context, PGresult ** result, const struct error * e)
+{
+	(void)result;
+	if (e != NULL)
+		cursor_fail(context, e);
+}
+
 void
 cursor_prepare(struct cursor * cursor, struct connection * connection, clock_ns now)
 {
 	for (size_t i = 0; i < STATEMENTS; i++)
-		connection_prepare(connection, now, statements[i].name, cursor->sql[i], NULL, NULL);
+		connection_prepare(connection, now, statements[i].name, cursor->sql[i],
+		    cursor_answer_prepared, cursor);
 }
 
 void
@@ -258,12 +278,6 @@ cursor_load(struct cursor * cursor, const struct cursor_position * position)
 	if (position->last_id > cursor->open->max_id)
 		cursor->open->max_id = position->last_id;
 	return (0);
-}
-
-static void
-cursor_fail(struct cursor * cursor, const struct error * e)
-{
-	cursor->fetched(cursor->context, NULL, cursor->number, false, e);
 }
 
 static void

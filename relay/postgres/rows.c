@@ -144,6 +144,22 @@ body(const struct row * row)
 	return (json(row->columns[PAYLOAD_JSON]));
 }
 
+/* Seconds since 1970; below 0 for whatever AMQP has no timestamp for, as "infinity". */
+static int64_t
+timestamp_s(int64_t us)
+{
+	if (us < -WIRE_EPOCH_US || us > INT64_MAX - WIRE_EPOCH_US)
+		return (MESSAGE_UNFIT);
+	return ((us + WIRE_EPOCH_US) / 1000000);
+}
+
+/* -1 says that a property is absent; a negative one is there, and unfit. */
+static int64_t
+present(int64_t value)
+{
+	return (value < 0 ? MESSAGE_UNFIT : value);
+}
+
 static void
 make_message(const struct row * row, struct message * m, char * arena)
 {
@@ -151,7 +167,7 @@ make_message(const struct row * row, struct message * m, char * arena)
 
 	m->id = wire_read_int64(c[ID].data);
 	memcpy(m->message_id, c[MESSAGE_ID].data, sizeof(m->message_id));
-	m->timestamp_s = (wire_read_int64(c[CREATED_AT].data) + WIRE_EPOCH_US) / 1000000;
+	m->timestamp_s = timestamp_s(wire_read_int64(c[CREATED_AT].data));
 	m->persistent = c[PERSISTENT].data[0] != 0;
 	m->exchange = place(c[EXCHANGE], &arena);
 	m->routing_key = place(c[ROUTING_KEY], &arena);
@@ -166,9 +182,9 @@ make_message(const struct row * row, struct message * m, char * arena)
 	m->correlation_id = place(row->rares[CORRELATION_ID], &arena);
 	m->reply_to = place(row->rares[REPLY_TO], &arena);
 	m->expiration_ms = bytes_present(row->rares[EXPIRATION])
-	    ? wire_read_int64(row->rares[EXPIRATION].data) : -1;
+	    ? present(wire_read_int64(row->rares[EXPIRATION].data)) : -1;
 	m->priority = bytes_present(row->rares[PRIORITY])
-	    ? wire_read_int16(row->rares[PRIORITY].data) : -1;
+	    ? (int16_t)present(wire_read_int16(row->rares[PRIORITY].data)) : -1;
 }
 
 /* A message in a block of its own.  NULL: out of memory. */

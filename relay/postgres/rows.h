@@ -14,11 +14,13 @@
 
 /*
  * The select list for a row named r; ROWS_SIZE_SQL is its size in bytes, for
- * a row named m.  What most rows lack comes as one record, since libpq spends
+ * a row named m, and goes into it as ROWS_SIZE_NAME.  What most rows lack comes as one record, since libpq spends
  * most of its time by the column.
  */
+#define ROWS_SIZE_NAME "outbox_relay_size"
+
 #define ROWS_COLUMNS_SQL \
-	"r.id, r.size, r.message_id, r.created_at, r.persistent, r.exchange, r.routing_key, " \
+	"r.id, r." ROWS_SIZE_NAME ", r.message_id, r.created_at, r.persistent, r.exchange, r.routing_key, " \
 	"r.payload, r.payload_text, r.payload_json, r.ordering_key, r.headers, r.content_type, " \
 	"CASE WHEN num_nonnulls(r.type, r.app_id, r.content_encoding, r.correlation_id, " \
 	"r.reply_to, r.expiration, r.priority) > 0 " \

@@ -7,7 +7,6 @@ import socket
 import subprocess
 import threading
 
-import pika
 import pytest
 
 from conftest import ROOT, die_with_parent, wait_until
@@ -93,16 +92,6 @@ def test_every_message_is_confirmed_once_and_arrives_in_order(stack, broker, dri
     taken = broker.take(queue, 20000)
     assert [message.headers["x-outbox-id"] for message in taken] == list(range(1, 20001))
     assert driver.names() == ["up", "end"]
-
-
-@pytest.fixture
-def faithful_pika(monkeypatch):
-    """pika 1.2 reads signed 64 bits ('l') as unsigned, and cuts the fraction off a double: both in its long()."""
-    class Faithful(int):
-        def __new__(cls, value):
-            return value - 2**64 if isinstance(value, int) and value >= 2**63 else value
-
-    monkeypatch.setattr(pika.data, "long", Faithful)
 
 
 def test_properties_and_headers_as_another_client_reads_them(stack, broker, drive, faithful_pika):
