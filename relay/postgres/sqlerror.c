@@ -54,6 +54,7 @@ sqlerror_from_connection(struct error * e, const PGconn * conn)
 	error_set(e, EXIT_UNREACHABLE, "Postgres: %s",
 	    text[0] == '\0' ? "the connection is lost" : text);
 	trim(e->text);
+	error_remedy(e, "check that the server runs and that postgres.dsn names it");
 	for (size_t i = 0; i < sizeof(connection_reasons) / sizeof(connection_reasons[0]); i++) {
 		if (strstr(text, connection_reasons[i].phrase) == NULL)
 			continue;
