@@ -55,7 +55,7 @@ struct link {
 	struct link_events events;
 	void * context;
 	enum state state;
-	clock_ns now; /* of the last call that told the time */
+	clock_ns now;   /* of the last call that told the time */
 	clock_ns lease; /* nothing is written at or after it */
 
 	size_t url_index; /* of this attempt, or of the next */

@@ -28,17 +28,17 @@ struct daemon {
 	struct link * link;
 	int signals;
 	clock_ns now;
-	bool link_wanted;                /* we lead, and the lease holds */
+	bool link_wanted; /* we lead, and the lease holds */
 	bool link_up;
 	bool link_was_up;
 	bool source_was_up;
-	size_t link_attempts;            /* failed since the start */
+	size_t link_attempts; /* failed since the start */
 	bool stopping;
 	clock_ns stop_deadline;
 	bool ended;
 	enum exit_code code;
 	struct error * e;
-	bool channel_only;               /* the next up is of a channel, not a connection */
+	bool channel_only; /* the next up is of a channel, not a connection */
 	int64_t warned_refused;
 	int64_t warned_unfit;
 	int64_t warned_channel;
@@ -76,8 +76,7 @@ daemon_on_source_down(void * context, const struct error * e, clock_ns retry_in)
 	struct daemon * d = context;
 
 	core_on_source_down(d->core, d->now);
-	if (retry_in == CLOCK_NEVER ||
-	    (d->options->until_empty && !d->source_was_up)) {
+	if (retry_in == CLOCK_NEVER || (d->options->until_empty && !d->source_was_up)) {
 		daemon_end(d, e);
 		return;
 	}
@@ -111,7 +110,9 @@ daemon_on_recorded(void * context)
 }
 
 static const struct source_events source_events = {.up = daemon_on_source_up,
-    .down = daemon_on_source_down, .standby = daemon_on_standby, .fetched = daemon_on_fetched,
+    .down = daemon_on_source_down,
+    .standby = daemon_on_standby,
+    .fetched = daemon_on_fetched,
     .recorded = daemon_on_recorded};
 
 /* ---- the link's events ---- */
@@ -169,7 +170,8 @@ daemon_on_settled(void * context, uint64_t ticket, enum link_outcome outcome,
     const struct error * e)
 {
 	static const enum core_outcome outcomes[] = {[LINK_CONFIRMED] = CORE_CONFIRMED,
-	    [LINK_NACKED] = CORE_NACKED, [LINK_RETURNED] = CORE_RETURNED};
+	    [LINK_NACKED] = CORE_NACKED,
+	    [LINK_RETURNED] = CORE_RETURNED};
 	struct daemon * d = context;
 
 	core_on_settled(d->core, d->now, ticket, outcomes[outcome]);
@@ -194,8 +196,10 @@ daemon_on_blocked(void * context, bool blocked, const char * reason)
 }
 
 static const struct link_events link_events = {.up = daemon_on_link_up,
-    .down = daemon_on_link_down, .settled = daemon_on_settled,
-    .channel_closed = daemon_on_channel_closed, .blocked = daemon_on_blocked};
+    .down = daemon_on_link_down,
+    .settled = daemon_on_settled,
+    .channel_closed = daemon_on_channel_closed,
+    .blocked = daemon_on_blocked};
 
 /* ---- the core's answers ---- */
 
@@ -352,7 +356,8 @@ daemon_turn(struct daemon * d)
 	d->now = clock_now();
 	for (size_t i = 0; i < source_fds; i++)
 		source_ready |= fds[2 + i].revents != 0;
-	if (source_ready || d->now >= source_deadline(d->source) || d->now >= source_lease(d->source))
+	if (source_ready || d->now >= source_deadline(d->source) ||
+	    d->now >= source_lease(d->source))
 		source_turn(d->source, d->now, fds + 2, source_fds);
 	daemon_check_lease(d);
 	if (fds[0].revents != 0)

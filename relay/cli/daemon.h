@@ -17,7 +17,7 @@ struct daemon_options {
 	struct core_options core;
 	struct source_options source;
 	struct link_options link;
-	bool until_empty;                /* end with success once nothing is pending */
+	bool until_empty; /* end with success once nothing is pending */
 };
 
 /**

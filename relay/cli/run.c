@@ -69,8 +69,8 @@ run_command(const struct config * config, bool until_empty)
 	gethostname(host, sizeof(host) - 1);
 	snprintf(connection_name, sizeof(connection_name), "outbox-relay %s@%s main",
 	    config->postgres.schema, host);
-	log_info("starting", LOG_STR("version", VERSION), LOG_STR("schema", config->postgres.schema),
-	    LOG_INT("window", config->publish.window));
+	log_info("starting", LOG_STR("version", VERSION),
+	    LOG_STR("schema", config->postgres.schema), LOG_INT("window", config->publish.window));
 	code = daemon_run(&options, &e);
 	if (code != EXIT_WELL)
 		log_failure(LOG_LEVEL_ERROR, "ended", &e);

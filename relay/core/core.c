@@ -48,8 +48,7 @@ greater(uint64_t a, uint64_t b)
 uint32_t
 core_in_flight_max(const struct core_options * options)
 {
-	uint64_t max =
-	    greater(options->window / IN_FLIGHT_SHARE, 2 * (uint64_t)options->batch);
+	uint64_t max = greater(options->window / IN_FLIGHT_SHARE, 2 * (uint64_t)options->batch);
 
 	return (max > options->window ? options->window : (uint32_t)max);
 }

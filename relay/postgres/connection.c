@@ -48,7 +48,7 @@ struct connection {
 	PGconn * conn;
 	PostgresPollingStatusType polling;
 	clock_ns connect_deadline;
-	struct error failure;            /* found outside a turn, told by the next */
+	struct error failure; /* found outside a turn, told by the next */
 	bool failure_pending;
 	bool want_write;
 	clock_ns proof;
@@ -144,19 +144,19 @@ connection_connect(struct connection * connection, clock_ns now)
 {
 	char password[PASSWORD_MAX];
 	/* What stands before dbname yields to the dsn, what follows beats it. */
-	const char * keywords[] = {"target_session_attrs", "keepalives_idle",
-	    "keepalives_interval", "keepalives_count", "tcp_user_timeout", "dbname",
-	    "application_name", "client_encoding", "password", NULL};
+	const char * keywords[] = {"target_session_attrs", "keepalives_idle", "keepalives_interval",
+	    "keepalives_count", "tcp_user_timeout", "dbname", "application_name", "client_encoding",
+	    "password", NULL};
 	const char * values[] = {"read-write", "5", "2", "3", "8000", connection->options.dsn,
 	    connection->options.application_name, "UTF8", NULL, NULL};
 
 	connection_close(connection);
 	connection->state = CONNECTING;
-	connection->connect_deadline =
-	    now + connection->options.connect_timeout * count_hosts(connection->options.dsn);
+	connection->connect_deadline = now +
+	    connection->options.connect_timeout * count_hosts(connection->options.dsn);
 	if (connection->options.password_file != NULL) {
 		if (file_read_secret(connection->options.password_file, password, sizeof(password),
-		    &connection->failure)) {
+			&connection->failure)) {
 			connection->failure_pending = true;
 			return;
 		}
@@ -192,18 +192,21 @@ connection_apply_settings(struct connection * connection, clock_ns now)
 	size_t length = strlen(sql);
 	int count = 0;
 
-	for (const char * const * s = connection->options.settings; s != NULL && s[0] != NULL; s += 2) {
+	for (const char * const * s = connection->options.settings; s != NULL && s[0] != NULL;
+	     s += 2) {
 		length += (size_t)snprintf(sql + length, sizeof(sql) - length,
 		    ", set_config('%s', $%d, false)", s[0], count + 1);
 		parameters[count++] = s[1];
 	}
-	connection_send(connection, now, sql, count, parameters, connection_answer_settings, connection);
+	connection_send(connection, now, sql, count, parameters, connection_answer_settings,
+	    connection);
 }
 
 static void
 connection_go_on_connecting(struct connection * connection, clock_ns now)
 {
-	struct pollfd fd = {.fd = PQsocket(connection->conn), .events = connection_poll_events(connection)};
+	struct pollfd fd = {.fd = PQsocket(connection->conn),
+	    .events = connection_poll_events(connection)};
 
 	while (poll(&fd, 1, 0) > 0) {
 		connection->polling = PQconnectPoll(connection->conn);
@@ -240,7 +243,8 @@ connection_add_request(struct connection * connection, clock_ns now, connection_
 
 	if (!connection_is_open(connection) || connection->pending == REQUESTS_MAX) {
 		if (!connection->failure_pending) {
-			error_set(&connection->failure, EXIT_BUG, "too many open requests to Postgres");
+			error_set(&connection->failure, EXIT_BUG,
+			    "too many open requests to Postgres");
 			connection->failure_pending = true;
 		}
 		return (NULL);
@@ -267,13 +271,13 @@ connection_send(struct connection * connection, clock_ns now, const char * sql, 
 {
 	if (connection_add_request(connection, now, answer, context) == NULL)
 		return;
-	connection_end_request(connection, PQsendQueryParams(connection->conn, sql, count, NULL, parameters,
-	    NULL, NULL, 1));
+	connection_end_request(connection,
+	    PQsendQueryParams(connection->conn, sql, count, NULL, parameters, NULL, NULL, 1));
 }
 
 void
-connection_prepare(struct connection * connection, clock_ns now, const char * name, const char * sql,
-    connection_answer * answer, void * context)
+connection_prepare(struct connection * connection, clock_ns now, const char * name,
+    const char * sql, connection_answer * answer, void * context)
 {
 	if (connection_add_request(connection, now, answer, context) == NULL)
 		return;
@@ -286,8 +290,8 @@ connection_send_prepared(struct connection * connection, clock_ns now, const cha
 {
 	if (connection_add_request(connection, now, answer, context) == NULL)
 		return;
-	connection_end_request(connection, PQsendQueryPrepared(connection->conn, name, count, parameters,
-	    NULL, NULL, 1));
+	connection_end_request(connection,
+	    PQsendQueryPrepared(connection->conn, name, count, parameters, NULL, NULL, 1));
 }
 
 void
@@ -324,8 +328,8 @@ connection_answer_oldest(struct connection * connection)
 static void
 connection_take_results(struct connection * connection)
 {
-	while (connection->state == OPEN && !connection->failure_pending && connection->pending > 0 &&
-	    !PQisBusy(connection->conn)) {
+	while (connection->state == OPEN && !connection->failure_pending &&
+	    connection->pending > 0 && !PQisBusy(connection->conn)) {
 		struct request * r = &connection->requests[connection->first % REQUESTS_MAX];
 		PGresult * result = PQgetResult(connection->conn);
 

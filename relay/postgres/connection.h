@@ -41,9 +41,9 @@ struct connection_events {
 
 struct connection_options {
 	const char * dsn;
-	const char * password_file;      /* NULL: none; read at each attempt */
+	const char * password_file; /* NULL: none; read at each attempt */
 	const char * application_name;
-	const char * const * settings;   /* name, value, ..., NULL: set after login */
+	const char * const * settings; /* name, value, ..., NULL: set after login */
 	clock_ns connect_timeout;
 };
 
@@ -87,8 +87,8 @@ void connection_send(struct connection * connection, clock_ns now, const char * 
  */
 void connection_prepare(struct connection * connection, clock_ns now, const char * name,
     const char * sql, connection_answer * answer, void * context);
-void connection_send_prepared(struct connection * connection, clock_ns now, const char * name, int count,
-    const char * const * parameters, connection_answer * answer, void * context);
+void connection_send_prepared(struct connection * connection, clock_ns now, const char * name,
+    int count, const char * const * parameters, connection_answer * answer, void * context);
 
 /**
  * connection_flush(connection):

@@ -43,8 +43,8 @@
 #define STRAGGLERS_SQL(columns, target, last_id, rows) \
 	"SELECT s.* FROM unnest(ARRAY(SELECT pg_snapshot_xip($1::pg_snapshot))) AS x(xid), " \
 	"LATERAL (SELECT " columns " FROM outbox.message m " \
-	"WHERE m.xid = x.xid AND m.id > " last_id \
-	" AND pg_visible_in_snapshot(m.xid, " target ") " \
+	"WHERE m.xid = x.xid AND m.id > " last_id " AND pg_visible_in_snapshot(m.xid, " target \
+	") " \
 	"ORDER BY m.xid, m.id LIMIT " rows ") s "
 
 /*
@@ -61,21 +61,22 @@ static const char small_sql[] =
     "AND m.xid < (SELECT pg_snapshot_xmax(target) FROM now) "
     "ORDER BY m.xid, m.id LIMIT $6::int), "
     "size AS MATERIALIZED (SELECT count(*) >= $6::int AS large FROM probe), "
-    "picked AS MATERIALIZED (SELECT u.id, u.slot FROM ("
-    STRAGGLERS_SQL("m.id, m.slot", "(SELECT target FROM now)", "$3::bigint", "$4::int")
-    "WHERE NOT (SELECT large FROM size) "
-    "UNION ALL "
-    "SELECT p.id, p.slot FROM probe p WHERE NOT (SELECT large FROM size) "
-    "AND p.id > $3::bigint AND pg_visible_in_snapshot(p.xid, (SELECT target FROM now))"
-    ") u ORDER BY u.id LIMIT $4::int), "
-    "sized AS (SELECT m.*, s.size AS " SIZE ", "
-    "sum(s.size) OVER (ORDER BY m.id ROWS UNBOUNDED PRECEDING) - s.size AS " BEFORE " "
-    "FROM picked p JOIN outbox.message m USING (id, slot), "
-    "LATERAL (SELECT " ROWS_SIZE_SQL " AS size) s) "
-    "SELECT n.target::text, z.large, "
-    "CASE WHEN z.large THEN (SELECT max(id) FROM outbox.message) END, "
-    ROWS_COLUMNS_SQL
-    " FROM now n CROSS JOIN size z LEFT JOIN sized r ON r." BEFORE " < $5::bigint ORDER BY r.id";
+    "picked AS MATERIALIZED (SELECT u.id, u.slot FROM (" STRAGGLERS_SQL("m.id, m.slot",
+	"(SELECT target FROM now)", "$3::bigint",
+	"$4::int") "WHERE NOT (SELECT large FROM size) "
+		   "UNION ALL "
+		   "SELECT p.id, p.slot FROM probe p WHERE NOT (SELECT large FROM size) "
+		   "AND p.id > $3::bigint AND pg_visible_in_snapshot(p.xid, (SELECT target FROM now))"
+		   ") u ORDER BY u.id LIMIT $4::int), "
+		   "sized AS (SELECT m.*, s.size AS " SIZE ", "
+		   "sum(s.size) OVER (ORDER BY m.id ROWS UNBOUNDED PRECEDING) - s.size AS " BEFORE
+		   " "
+		   "FROM picked p JOIN outbox.message m USING (id, slot), "
+		   "LATERAL (SELECT " ROWS_SIZE_SQL " AS size) s) "
+		   "SELECT n.target::text, z.large, "
+		   "CASE WHEN z.large THEN (SELECT max(id) FROM outbox.message) END, " ROWS_COLUMNS_SQL
+		   " FROM now n CROSS JOIN size z LEFT JOIN sized r ON r." BEFORE
+		   " < $5::bigint ORDER BY r.id";
 
 enum { SMALL_TARGET, SMALL_LARGE, SMALL_CEILING, SMALL_ROWS };
 
@@ -86,17 +87,19 @@ enum { SMALL_TARGET, SMALL_LARGE, SMALL_CEILING, SMALL_ROWS };
  */
 static const char large_sql[] =
     "SELECT " ROWS_COLUMNS_SQL " FROM (SELECT u.*, "
-    "sum(u." SIZE ") OVER (ORDER BY u.id ROWS UNBOUNDED PRECEDING) - u." SIZE " AS " BEFORE " FROM ("
-    "SELECT m.*, " ROWS_SIZE_SQL " AS " SIZE " FROM (("
-    STRAGGLERS_SQL("m.*", "$2::pg_snapshot", "$3::bigint", "$4::int")
-    "ORDER BY s.id LIMIT $4::int) "
-    "UNION ALL "
-    "(SELECT m.* FROM outbox.message m "
-    "WHERE m.id > greatest($3::bigint, $6::bigint) AND m.id <= $7::bigint "
-    "AND (m.xid >= pg_snapshot_xmax($1::pg_snapshot)) IS TRUE "
-    "AND pg_visible_in_snapshot(m.xid, $2::pg_snapshot) "
-    "ORDER BY m.id LIMIT $4::int)"
-    ") m ORDER BY m.id LIMIT $4::int) u) r WHERE r." BEFORE " < $5::bigint ORDER BY r.id";
+    "sum(u." SIZE ") OVER (ORDER BY u.id ROWS UNBOUNDED PRECEDING) - u." SIZE " AS " BEFORE
+    " FROM ("
+    "SELECT m.*, " ROWS_SIZE_SQL " AS " SIZE
+    " FROM ((" STRAGGLERS_SQL("m.*", "$2::pg_snapshot", "$3::bigint",
+	"$4::int") "ORDER BY s.id LIMIT $4::int) "
+		   "UNION ALL "
+		   "(SELECT m.* FROM outbox.message m "
+		   "WHERE m.id > greatest($3::bigint, $6::bigint) AND m.id <= $7::bigint "
+		   "AND (m.xid >= pg_snapshot_xmax($1::pg_snapshot)) IS TRUE "
+		   "AND pg_visible_in_snapshot(m.xid, $2::pg_snapshot) "
+		   "ORDER BY m.id LIMIT $4::int)"
+		   ") m ORDER BY m.id LIMIT $4::int) u) r WHERE r." BEFORE
+		   " < $5::bigint ORDER BY r.id";
 
 /* $1 prev, $2 target, $3 floor: whether a fresh row lies at or below the floor. */
 static const char below_sql[] =
@@ -116,7 +119,7 @@ struct interval {
 	char * prev;
 	char * target;
 	int64_t floor_id;
-	int64_t max_id;                  /* greatest id visible in target, so far */
+	int64_t max_id; /* greatest id visible in target, so far */
 	struct interval * next;
 };
 
@@ -124,13 +127,13 @@ struct cursor {
 	cursor_fetched * fetched;
 	void * context;
 	char * sql[STATEMENTS];
-	struct interval * first;         /* oldest that may still be recorded */
+	struct interval * first; /* oldest that may still be recorded */
 	struct interval * last;
-	uint64_t number;                 /* of the newest interval */
-	char * prev;                     /* while no interval is open */
+	uint64_t number; /* of the newest interval */
+	char * prev;     /* while no interval is open */
 	int64_t floor_id;
-	struct interval * open;          /* == last, or NULL */
-	int64_t last_id;                 /* taken of the open interval */
+	struct interval * open; /* == last, or NULL */
+	int64_t last_id;        /* taken of the open interval */
 	bool large;
 	int64_t page_floor;
 	int64_t ceiling;
@@ -367,8 +370,9 @@ cursor_begin_large(struct cursor * cursor, const PGresult * result)
 
 	cursor->large = true;
 	cursor->page_floor = cursor->open->floor_id;
-	cursor->ceiling = PQgetisnull(result, 0, SMALL_CEILING)
-	    ? 0 : wire_int64(result, 0, SMALL_CEILING);
+	cursor->ceiling = PQgetisnull(result, 0, SMALL_CEILING) ?
+	    0 :
+	    wire_int64(result, 0, SMALL_CEILING);
 	snprintf(floor_id, sizeof(floor_id), "%" PRId64, cursor->page_floor);
 	connection_send_prepared(cursor->connection, cursor->now, "below", 3, parameters,
 	    cursor_answer_below, cursor);
@@ -453,10 +457,11 @@ cursor_position(const struct cursor * cursor, uint64_t number, int64_t last_id, 
 	while (interval->number != number)
 		interval = interval->next;
 	if (exhausted)
-		*position = (struct cursor_position){
-		    .prev = interval->target, .floor_id = interval->max_id};
+		*position = (struct cursor_position){.prev = interval->target,
+		    .floor_id = interval->max_id};
 	else
 		*position = (struct cursor_position){.prev = interval->prev,
-		    .target = interval->target, .last_id = last_id,
+		    .target = interval->target,
+		    .last_id = last_id,
 		    .floor_id = interval->floor_id};
 }

@@ -23,18 +23,18 @@ struct cursor;
 
 /* Where a cursor stands, as outbox.sent keeps it.  Strings are borrowed. */
 struct cursor_position {
-	const char * prev;               /* pg_snapshot */
-	const char * target;             /* pg_snapshot, NULL: no interval open */
-	int64_t last_id;                 /* of the open interval, taken up to here */
-	int64_t floor_id;                /* greatest id visible in prev */
+	const char * prev;   /* pg_snapshot */
+	const char * target; /* pg_snapshot, NULL: no interval open */
+	int64_t last_id;     /* of the open interval, taken up to here */
+	int64_t floor_id;    /* greatest id visible in prev */
 };
 
 /* From the beginning. */
 #define CURSOR_START ((struct cursor_position){.prev = "1:1:"})
 
 /* ${e}: NULL unless the fetch failed; then nothing has moved. */
-typedef void cursor_fetched(void * context, struct batch * batch, uint64_t interval,
-    bool exhausted, const struct error * e);
+typedef void cursor_fetched(void * context, struct batch * batch, uint64_t interval, bool exhausted,
+    const struct error * e);
 
 /**
  * cursor_new(schema, fetched, context):
@@ -62,8 +62,8 @@ int cursor_load(struct cursor * cursor, const struct cursor_position * position)
  * Read on: at most ${rows}, stopping after the row that passes ${bytes}.
  * fetched follows once, unless the session is lost.
  */
-void cursor_fetch(struct cursor * cursor, struct connection * connection, clock_ns now, uint32_t rows,
-    size_t bytes);
+void cursor_fetch(struct cursor * cursor, struct connection * connection, clock_ns now,
+    uint32_t rows, size_t bytes);
 
 /**
  * cursor_position(cursor, interval, last_id, exhausted, position):

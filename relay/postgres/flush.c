@@ -8,7 +8,7 @@
 #define FLUSH_POLL CLOCK_MS(5)
 
 struct flush {
-	char lsn[32];                    /* to be reached; "" while not known */
+	char lsn[32]; /* to be reached; "" while not known */
 	bool asking;
 	bool reached;
 	clock_ns now;

@@ -78,9 +78,9 @@ guard_check_schema(const PGresult * result, const char * schema, bool * has_trig
 		    "schema %s in database %s has version %s, too %s for this relay, which knows %d",
 		    schema, PQgetvalue(result, 0, 1), version, major < SCHEMA_MAJOR ? "old" : "new",
 		    SCHEMA_MAJOR);
-		return (error_remedy(e, major < SCHEMA_MAJOR
-		    ? "apply the migrations: outbox-relay migrate up"
-		    : "upgrade outbox-relay"));
+		return (error_remedy(e,
+		    major < SCHEMA_MAJOR ? "apply the migrations: outbox-relay migrate up" :
+					   "upgrade outbox-relay"));
 	}
 	if (!wire_bool(result, 0, 3)) {
 		error_set(e, EXIT_PERMISSION,
@@ -109,16 +109,14 @@ guard_check_record(const PGresult * result, const char * schema, struct guard_re
 	struct guard_identity from;
 	const char * why = NULL;
 
-	*record = (struct guard_record){
-	    .identity = {.system_identifier = wire_int64(result, 0, 0),
-		.database_oid = (uint32_t)wire_int32(result, 0, 1),
-		.table_oid = (uint32_t)wire_int32(result, 0, 2)},
+	*record = (struct guard_record){.identity = {.system_identifier = wire_int64(result, 0, 0),
+					    .database_oid = (uint32_t)wire_int32(result, 0, 1),
+					    .table_oid = (uint32_t)wire_int32(result, 0, 2)},
 	    .position = CURSOR_START};
 	if (PQgetisnull(result, 0, 4))
 		return (0);
 	record->seq = wire_int64(result, 0, 4);
-	record->position = (struct cursor_position){
-	    .prev = PQgetvalue(result, 0, 5),
+	record->position = (struct cursor_position){.prev = PQgetvalue(result, 0, 5),
 	    .target = PQgetisnull(result, 0, 6) ? NULL : PQgetvalue(result, 0, 6),
 	    .last_id = wire_int64(result, 0, 7),
 	    .floor_id = wire_int64(result, 0, 8)};
@@ -138,6 +136,7 @@ guard_check_record(const PGresult * result, const char * schema, struct guard_re
 	error_set(e, EXIT_CONFIGURATION,
 	    "the position recorded in database %s, schema %s, does not belong to it: %s",
 	    PQgetvalue(result, 0, 3), schema, why);
-	return (error_remedy(e, "outbox-relay migrate rebase (keeps what is pending; "
-				"--discard-pending for a copy that must stay silent)"));
+	return (error_remedy(e,
+	    "outbox-relay migrate rebase (keeps what is pending; "
+	    "--discard-pending for a copy that must stay silent)"));
 }

@@ -24,8 +24,8 @@ struct guard_identity {
 
 /* What the database has recorded. */
 struct guard_record {
-	struct guard_identity identity;  /* of this database */
-	int64_t seq;                     /* of the newest mark; 0: none */
+	struct guard_identity identity; /* of this database */
+	int64_t seq;                    /* of the newest mark; 0: none */
 	int64_t max_id;
 	struct cursor_position position; /* strings live as long as the result */
 };

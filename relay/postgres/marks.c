@@ -15,7 +15,7 @@ static const char mark_sql[] =
 struct marks {
 	char * sql;
 	struct guard_identity identity;
-	int64_t seq;                     /* of the newest mark sent */
+	int64_t seq; /* of the newest mark sent */
 	int64_t max_id;
 };
 

@@ -9,10 +9,10 @@
  * embed_migrations.sh; its bytes are the files' bytes.
  */
 struct migration_file {
-	const char * line;       /* "outbox" or "inbox" */
+	const char * line; /* "outbox" or "inbox" */
 	unsigned int version;
 	const char * name;
-	const char * up;         /* SQL, without BEGIN and COMMIT */
+	const char * up; /* SQL, without BEGIN and COMMIT */
 	const char * down;
 };
 

@@ -137,8 +137,8 @@ rotation_on_look(void * context, PGresult ** result, const struct error * e)
 	slot = wire_int32(*result, 0, 0);
 	if (wire_bool(*result, 0, 1)) {
 		snprintf(sql, sizeof(sql), rotation->empty, slot, slot, slot, slot, slot, slot);
-		connection_send(rotation->connection, rotation->now, sql, 0, NULL, rotation_on_emptied,
-		    rotation);
+		connection_send(rotation->connection, rotation->now, sql, 0, NULL,
+		    rotation_on_emptied, rotation);
 	}
 	connection_send(rotation->connection, rotation->now, rotation->trim, 0, NULL,
 	    rotation_on_trimmed, rotation);

@@ -12,14 +12,25 @@
 #include "postgres/wire.h"
 
 enum column {
-	ID, SIZE, MESSAGE_ID, CREATED_AT, PERSISTENT, EXCHANGE, ROUTING_KEY, PAYLOAD,
-	PAYLOAD_TEXT, PAYLOAD_JSON, ORDERING_KEY, HEADERS, CONTENT_TYPE, RARE, COLUMNS
+	ID,
+	SIZE,
+	MESSAGE_ID,
+	CREATED_AT,
+	PERSISTENT,
+	EXCHANGE,
+	ROUTING_KEY,
+	PAYLOAD,
+	PAYLOAD_TEXT,
+	PAYLOAD_JSON,
+	ORDERING_KEY,
+	HEADERS,
+	CONTENT_TYPE,
+	RARE,
+	COLUMNS
 };
 
 /* The fields of the record RARE. */
-enum rare {
-	TYPE, APP_ID, CONTENT_ENCODING, CORRELATION_ID, REPLY_TO, EXPIRATION, PRIORITY, RARES
-};
+enum rare { TYPE, APP_ID, CONTENT_ENCODING, CORRELATION_ID, REPLY_TO, EXPIRATION, PRIORITY, RARES };
 
 /* Bodies of this mean size are worth keeping the result for. */
 #define LARGE_MEAN 4096
@@ -27,8 +38,8 @@ enum rare {
 /* A batch whose messages lie in the result, or in blocks of their own. */
 struct rows {
 	struct batch batch;
-	PGresult * result;               /* NULL: blocks */
-	struct message * inside;         /* with the result */
+	PGresult * result;       /* NULL: blocks */
+	struct message * inside; /* with the result */
 	struct message * messages[];
 };
 
@@ -44,7 +55,7 @@ struct block {
 struct row {
 	struct bytes columns[COLUMNS];
 	struct bytes rares[RARES];
-	size_t length;                   /* of all that a message points to */
+	size_t length; /* of all that a message points to */
 };
 
 static void
@@ -105,8 +116,8 @@ read_row(const PGresult * result, int number, int base, struct row * row)
 
 		row->columns[i] = BYTES_NONE;
 		if (len > 0 || !PQgetisnull(result, number, base + i))
-			row->columns[i] =
-			    (struct bytes){PQgetvalue(result, number, base + i), (size_t)len};
+			row->columns[i] = (struct bytes){PQgetvalue(result, number, base + i),
+			    (size_t)len};
 		row->length += (size_t)len;
 	}
 	if (bytes_present(row->columns[RARE]))
@@ -181,10 +192,12 @@ make_message(const struct row * row, struct message * m, char * arena)
 	m->content_encoding = place(row->rares[CONTENT_ENCODING], &arena);
 	m->correlation_id = place(row->rares[CORRELATION_ID], &arena);
 	m->reply_to = place(row->rares[REPLY_TO], &arena);
-	m->expiration_ms = bytes_present(row->rares[EXPIRATION])
-	    ? present(wire_read_int64(row->rares[EXPIRATION].data)) : -1;
-	m->priority = bytes_present(row->rares[PRIORITY])
-	    ? (int16_t)present(wire_read_int16(row->rares[PRIORITY].data)) : -1;
+	m->expiration_ms = bytes_present(row->rares[EXPIRATION]) ?
+	    present(wire_read_int64(row->rares[EXPIRATION].data)) :
+	    -1;
+	m->priority = bytes_present(row->rares[PRIORITY]) ?
+	    (int16_t)present(wire_read_int16(row->rares[PRIORITY].data)) :
+	    -1;
 }
 
 /* A message in a block of its own.  NULL: out of memory. */
@@ -196,7 +209,9 @@ make_block(const struct row * row)
 	if ((block = malloc(sizeof(*block) + row->length)) == NULL)
 		return (NULL);
 	block->list[0] = &block->message;
-	block->batch = (struct batch){.references = 1, .count = 1, .messages = block->list,
+	block->batch = (struct batch){.references = 1,
+	    .count = 1,
+	    .messages = block->list,
 	    .destroy = block_destroy};
 	block->message.batch = &block->batch;
 	make_message(row, &block->message, block->bytes);
@@ -253,7 +268,8 @@ rows_to_batch(PGresult ** result, int column, int64_t * bytes, struct error * e)
 		*bytes += wire_int32(from, row, column + SIZE);
 	rows = calloc(1, sizeof(*rows) + (size_t)(tuples - first) * sizeof(rows->messages[0]));
 	if (rows != NULL) {
-		rows->batch = (struct batch){.references = 1, .messages = rows->messages,
+		rows->batch = (struct batch){.references = 1,
+		    .messages = rows->messages,
 		    .destroy = rows_destroy};
 		if (*bytes / (tuples - first) > LARGE_MEAN) {
 			rows->result = *result;

@@ -20,7 +20,8 @@
 #define ROWS_SIZE_NAME "outbox_relay_size"
 
 #define ROWS_COLUMNS_SQL \
-	"r.id, r." ROWS_SIZE_NAME ", r.message_id, r.created_at, r.persistent, r.exchange, r.routing_key, " \
+	"r.id, r." ROWS_SIZE_NAME \
+	", r.message_id, r.created_at, r.persistent, r.exchange, r.routing_key, " \
 	"r.payload, r.payload_text, r.payload_json, r.ordering_key, r.headers, r.content_type, " \
 	"CASE WHEN num_nonnulls(r.type, r.app_id, r.content_encoding, r.correlation_id, " \
 	"r.reply_to, r.expiration, r.priority) > 0 " \
@@ -48,7 +49,6 @@
  * of the sizes.  NULL without an error when there are no rows; NULL with
  * e->text set when memory is out or a column is not what it should be.
  */
-struct batch * rows_to_batch(PGresult ** result, int column, int64_t * bytes,
-    struct error * e);
+struct batch * rows_to_batch(PGresult ** result, int column, int64_t * bytes, struct error * e);
 
 #endif /* POSTGRES_ROWS_H */

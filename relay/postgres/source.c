@@ -56,32 +56,32 @@ struct source {
 	struct marks * marks;
 	struct wake * wake;
 	struct rotation * rotation;
-	struct flush * flush;            /* NULL unless wait_for_flush */
+	struct flush * flush; /* NULL unless wait_for_flush */
 	char * guard_schema;
 	char * guard_record;
 	char * lead_try;
 	char * lead_end_stuck;
 	enum state state;
-	clock_ns now;                    /* of this turn, for answers */
+	clock_ns now; /* of this turn, for answers */
 	clock_ns retry_at;
 	struct backoff backoff;
-	bool was_connected;              /* ever */
+	bool was_connected; /* ever */
 	bool has_trigger;
 	bool told_standby;
 	uint64_t random;
-	clock_ns try_at;                 /* CONTENDING: the next try for the lock */
+	clock_ns try_at; /* CONTENDING: the next try for the lock */
 	/* LEADING */
 	enum fetch_state fetch;
 	bool fetch_may_wait;
 	uint32_t fetch_rows;
 	size_t fetch_bytes;
-	bool more;                       /* the last fetch left rows behind */
-	clock_ns read_at;                /* in bulk: the next look at the socket */
-	struct batch * held_batch;       /* FETCH_FLUSHING */
+	bool more;                 /* the last fetch left rows behind */
+	clock_ns read_at;          /* in bulk: the next look at the socket */
+	struct batch * held_batch; /* FETCH_FLUSHING */
 	uint64_t held_interval;
 	bool held_exhausted;
-	uint64_t recording;              /* interval of the open mark; 0: none */
-	struct error failure;            /* found in an answer; ends this turn */
+	uint64_t recording;   /* interval of the open mark; 0: none */
+	struct error failure; /* found in an answer; ends this turn */
 	bool failed;
 };
 
@@ -103,8 +103,8 @@ static void source_on_fetched(void * context, struct batch * batch, uint64_t int
 static void source_on_connected(void * context);
 static void source_on_failed(void * context, const struct error * e);
 
-static const struct connection_events main_events = {
-    .connected = source_on_connected, .failed = source_on_failed};
+static const struct connection_events main_events = {.connected = source_on_connected,
+    .failed = source_on_failed};
 
 struct source *
 source_new(const struct source_options * options, const struct source_events * events,
@@ -119,8 +119,8 @@ source_new(const struct source_options * options, const struct source_events * e
 		return (NULL);
 	}
 	gethostname(host, sizeof(host) - 1);
-	snprintf(source->application_name, sizeof(source->application_name),
-	    "outbox-relay %s %s", options->schema, host);
+	snprintf(source->application_name, sizeof(source->application_name), "outbox-relay %s %s",
+	    options->schema, host);
 	source->options = *options;
 	source->events = *events;
 	source->context = context;
@@ -138,7 +138,8 @@ source_new(const struct source_options * options, const struct source_events * e
 	source->marks = marks_new(options->schema);
 	source->rotation = rotation_new(options->schema);
 	source->wake = wake_new(&(struct wake_options){.schema = options->schema,
-	    .listen = options->listen, .poll_interval = options->poll_interval,
+	    .listen = options->listen,
+	    .poll_interval = options->poll_interval,
 	    .connection = &listener});
 	source->guard_schema = sql_in_schema(guard_schema_sql, options->schema);
 	source->guard_record = sql_in_schema(guard_record_sql, options->schema);
@@ -379,8 +380,7 @@ source_on_connected(void * context)
 /* ---- reading ---- */
 
 static void
-source_answer_fetch(struct source * source, struct batch * batch, uint64_t interval,
-    bool exhausted)
+source_answer_fetch(struct source * source, struct batch * batch, uint64_t interval, bool exhausted)
 {
 	source->fetch = FETCH_NONE;
 	source->events.fetched(source->context, batch, interval, exhausted);
@@ -421,8 +421,8 @@ source_turn_flush(struct source * source)
 {
 	struct batch * batch;
 
-	if (source->fetch != FETCH_FLUSHING || !flush_turn(source->flush, source->connection,
-	    source->now))
+	if (source->fetch != FETCH_FLUSHING ||
+	    !flush_turn(source->flush, source->connection, source->now))
 		return;
 	batch = source->held_batch;
 	source->held_batch = NULL;
@@ -539,8 +539,7 @@ source_turn(struct source * source, clock_ns now, const struct pollfd * fds, siz
 	if (source->state == CONTENDING && !source->failed && now >= source->try_at)
 		source_try_lead(source);
 	if (source->state == LEADING && !source->failed)
-		source_turn_leading(source,
-		    is_readable(wake_listener(source->wake), fds, count));
+		source_turn_leading(source, is_readable(wake_listener(source->wake), fds, count));
 	if (source->failed && source->state != DOWN)
 		source_go_down(source, &source->failure, source_is_fatal(source, &source->failure));
 	connection_flush(source->connection);

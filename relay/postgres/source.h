@@ -21,19 +21,19 @@
 struct source;
 
 struct source_options {
-	const char * dsn;                /* conninfo or URI, validated */
-	const char * password_file;      /* read at each attempt; NULL: none */
-	const char * schema;             /* ^[a-z_][a-z0-9_]{0,39}$ */
+	const char * dsn;           /* conninfo or URI, validated */
+	const char * password_file; /* read at each attempt; NULL: none */
+	const char * schema;        /* ^[a-z_][a-z0-9_]{0,39}$ */
 	bool wait_for_flush;
-	bool listen;                     /* false: poll only, one connection */
+	bool listen; /* false: poll only, one connection */
 	clock_ns poll_interval;
 	uint64_t seed;
 };
 
 struct source_mark {
-	uint64_t interval;               /* as counted by fetched events */
+	uint64_t interval; /* as counted by fetched events */
 	int64_t last_id;
-	bool exhausted;                  /* all rows of the interval */
+	bool exhausted; /* all rows of the interval */
 	uint64_t messages;
 	int64_t max_id;
 };

@@ -17,8 +17,8 @@ is_word_character(char c)
 static bool
 is_schema_name(const char * text, const char * at)
 {
-	return (strncmp(at, WORD, WORD_LENGTH) == 0 &&
-	    (at == text || !is_word_character(at[-1])) && !is_word_character(at[WORD_LENGTH]));
+	return (strncmp(at, WORD, WORD_LENGTH) == 0 && (at == text || !is_word_character(at[-1])) &&
+	    !is_word_character(at[WORD_LENGTH]));
 }
 
 char *

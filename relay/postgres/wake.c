@@ -46,13 +46,13 @@ struct wake {
 	char * gate;
 	char * release;
 	char * listen;
-	struct connection * main;           /* NULL: not leading */
+	struct connection * main; /* NULL: not leading */
 	struct connection * listener;
-	bool listening;                  /* LISTEN is committed */
-	bool gated;                      /* writers notify, and we may sleep */
+	bool listening; /* LISTEN is committed */
+	bool gated;     /* writers notify, and we may sleep */
 	enum state state;
 	bool got_gate;
-	int32_t keys[GATE_KEYS];         /* held on the main connection */
+	int32_t keys[GATE_KEYS]; /* held on the main connection */
 	size_t held;
 	bool notified;
 	clock_ns pause;
@@ -80,7 +80,8 @@ wake_on_connected(void * context)
 {
 	struct wake * wake = context;
 
-	connection_send(wake->listener, clock_now(), wake->listen, 0, NULL, wake_on_listening, wake);
+	connection_send(wake->listener, clock_now(), wake->listen, 0, NULL, wake_on_listening,
+	    wake);
 }
 
 static void
@@ -249,8 +250,8 @@ wake_read_found(struct wake * wake, clock_ns now, bool rows)
 	if (now - wake->last_rows < QUIET)
 		return;
 	wake->pause = clock_min(wake->pause * 2,
-	    wake->gated ? clock_min(WAKE_POLL_MAX, wake->options.poll_interval)
-			: wake->options.poll_interval);
+	    wake->gated ? clock_min(WAKE_POLL_MAX, wake->options.poll_interval) :
+			  wake->options.poll_interval);
 }
 
 clock_ns

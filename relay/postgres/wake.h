@@ -29,15 +29,15 @@ struct wake;
 #define WAKE_POLL_MAX CLOCK_MS(20)
 
 enum wake_advice {
-	WAKE_WAIT,              /* nothing to do before wake_deadline */
-	WAKE_READ               /* read now */
+	WAKE_WAIT, /* nothing to do before wake_deadline */
+	WAKE_READ  /* read now */
 };
 
 struct wake_options {
 	const char * schema;
-	bool listen;                     /* false: poll only */
+	bool listen; /* false: poll only */
 	clock_ns poll_interval;
-	const struct connection_options * connection;  /* of the LISTEN connection */
+	const struct connection_options * connection; /* of the LISTEN connection */
 };
 
 struct wake * wake_new(const struct wake_options * options);

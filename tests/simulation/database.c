@@ -198,9 +198,7 @@ database_answer_fetch(struct world * w)
 	slab = calloc(1, sizeof(*slab) + w->fetch_rows * sizeof(slab->messages[0]));
 	slab->world = w;
 	slab->list = calloc(w->fetch_rows, sizeof(slab->list[0]));
-	slab->batch = (struct batch){.references = 1,
-	    .messages = slab->list,
-	    .destroy = slab_free};
+	slab->batch = (struct batch){.references = 1, .messages = slab->list, .destroy = slab_free};
 	w->batches++;
 	for (uint32_t n = 0; n < w->row_count && !more; n++) {
 		if (!in_interval(w, n))
