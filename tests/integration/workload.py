@@ -140,7 +140,7 @@ class Load:
         self.processes = []
         for number, file in enumerate(self.files):
             arguments = ["--dsn", database.dsn("writer"), "--exchange", exchange, "--seed", seed * 1000 + number,
-                         "--keys", keys, "--rows", -(-rows // writers), "--pause", pause]
+                         "--keys", keys, "--rows", -(-rows // max(writers, 1)), "--pause", pause]
             with open(file, "wb") as out:
                 self.processes.append(subprocess.Popen([sys.executable, os.path.abspath(__file__), *map(str, arguments)],
                                                        stdout=out, stdin=subprocess.DEVNULL,
