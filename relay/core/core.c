@@ -64,7 +64,7 @@ core_new(const struct core_options * options)
 	assert(options->batch >= 1 && options->batch <= options->window);
 	core->options = *options;
 	core->in_flight_max = core_in_flight_max(options);
-	core->waiting_max = core->in_flight_max;
+	core->waiting_max = core->in_flight_max - core->in_flight_max / 4;
 	core->mark_at = (uint32_t)greater(options->window / MARK_SHARE, 1);
 	core->lease = INT64_MIN;
 	core->mark_due = INT64_MIN;

@@ -21,7 +21,7 @@
 #include "postgres/sql.h"
 #include "postgres/wire.h"
 
-#define POLL_FIRST CLOCK_US(200)
+#define POLL_FIRST CLOCK_US(100)
 #define QUIET CLOCK_MS(3)
 #define SLEEP_SPACING CLOCK_MS(10)
 
