@@ -39,18 +39,25 @@
 #define SIZE ROWS_SIZE_NAME
 #define BEFORE "outbox_relay_before"
 
-/* The rows of transactions that were in progress in prev ($1). */
+/* clang-format off */
+
+/*
+ * The rows of transactions that were in progress in prev ($1).  With m.xid =
+ * x.xid the primary key would give the same order, and the planner would walk
+ * all kept rows of a table in which few transactions wrote many.
+ */
 #define STRAGGLERS_SQL(columns, target, last_id, rows) \
 	"SELECT s.* FROM unnest(ARRAY(SELECT pg_snapshot_xip($1::pg_snapshot))) AS x(xid), " \
 	"LATERAL (SELECT " columns " FROM outbox.message m " \
-	"WHERE m.xid = x.xid AND m.id > " last_id " AND pg_visible_in_snapshot(m.xid, " target \
-	") " \
+	"WHERE (m.xid, m.id) > (x.xid, " last_id ") AND m.xid <= x.xid " \
+	"AND pg_visible_in_snapshot(m.xid, " target ") " \
 	"ORDER BY m.xid, m.id LIMIT " rows ") s "
 
 /*
  * $1 prev, $2 target or NULL, $3 last_id, $4 rows, $5 bytes, $6 probe.
  * Always answers with a row, for the target; a large interval has no others,
- * but the ceiling.
+ * but the ceiling.  The join is by xid, too, so that either index finds the
+ * row: a plan made while a slot was empty is kept, and may have chosen any.
  */
 static const char small_sql[] =
     "WITH now AS MATERIALIZED ("
@@ -61,22 +68,22 @@ static const char small_sql[] =
     "AND m.xid < (SELECT pg_snapshot_xmax(target) FROM now) "
     "ORDER BY m.xid, m.id LIMIT $6::int), "
     "size AS MATERIALIZED (SELECT count(*) >= $6::int AS large FROM probe), "
-    "picked AS MATERIALIZED (SELECT u.id, u.slot FROM (" STRAGGLERS_SQL("m.id, m.slot",
-	"(SELECT target FROM now)", "$3::bigint",
-	"$4::int") "WHERE NOT (SELECT large FROM size) "
-		   "UNION ALL "
-		   "SELECT p.id, p.slot FROM probe p WHERE NOT (SELECT large FROM size) "
-		   "AND p.id > $3::bigint AND pg_visible_in_snapshot(p.xid, (SELECT target FROM now))"
-		   ") u ORDER BY u.id LIMIT $4::int), "
-		   "sized AS (SELECT m.*, s.size AS " SIZE ", "
-		   "sum(s.size) OVER (ORDER BY m.id ROWS UNBOUNDED PRECEDING) - s.size AS " BEFORE
-		   " "
-		   "FROM picked p JOIN outbox.message m USING (id, slot), "
-		   "LATERAL (SELECT " ROWS_SIZE_SQL " AS size) s) "
-		   "SELECT n.target::text, z.large, "
-		   "CASE WHEN z.large THEN (SELECT max(id) FROM outbox.message) END, " ROWS_COLUMNS_SQL
-		   " FROM now n CROSS JOIN size z LEFT JOIN sized r ON r." BEFORE
-		   " < $5::bigint ORDER BY r.id";
+    "picked AS MATERIALIZED (SELECT u.xid, u.id, u.slot FROM ("
+    STRAGGLERS_SQL("m.xid, m.id, m.slot", "(SELECT target FROM now)", "$3::bigint", "$4::int")
+    "WHERE NOT (SELECT large FROM size) "
+    "UNION ALL "
+    "SELECT p.xid, p.id, p.slot FROM probe p WHERE NOT (SELECT large FROM size) "
+    "AND p.id > $3::bigint AND pg_visible_in_snapshot(p.xid, (SELECT target FROM now))"
+    ") u ORDER BY u.id LIMIT $4::int), "
+    "sized AS (SELECT m.*, s.size AS " SIZE ", "
+    "sum(s.size) OVER (ORDER BY m.id ROWS UNBOUNDED PRECEDING) - s.size AS " BEFORE " "
+    "FROM picked p JOIN outbox.message m USING (xid, id, slot), "
+    "LATERAL (SELECT " ROWS_SIZE_SQL " AS size) s) "
+    "SELECT n.target::text, z.large, "
+    "CASE WHEN z.large THEN (SELECT max(id) FROM outbox.message) END, "
+    ROWS_COLUMNS_SQL
+    " FROM now n CROSS JOIN size z "
+    "LEFT JOIN sized r ON r." BEFORE " < $5::bigint ORDER BY r.id";
 
 enum { SMALL_TARGET, SMALL_LARGE, SMALL_CEILING, SMALL_ROWS };
 
@@ -87,25 +94,30 @@ enum { SMALL_TARGET, SMALL_LARGE, SMALL_CEILING, SMALL_ROWS };
  */
 static const char large_sql[] =
     "SELECT " ROWS_COLUMNS_SQL " FROM (SELECT u.*, "
-    "sum(u." SIZE ") OVER (ORDER BY u.id ROWS UNBOUNDED PRECEDING) - u." SIZE " AS " BEFORE
-    " FROM ("
-    "SELECT m.*, " ROWS_SIZE_SQL " AS " SIZE
-    " FROM ((" STRAGGLERS_SQL("m.*", "$2::pg_snapshot", "$3::bigint",
-	"$4::int") "ORDER BY s.id LIMIT $4::int) "
-		   "UNION ALL "
-		   "(SELECT m.* FROM outbox.message m "
-		   "WHERE m.id > greatest($3::bigint, $6::bigint) AND m.id <= $7::bigint "
-		   "AND (m.xid >= pg_snapshot_xmax($1::pg_snapshot)) IS TRUE "
-		   "AND pg_visible_in_snapshot(m.xid, $2::pg_snapshot) "
-		   "ORDER BY m.id LIMIT $4::int)"
-		   ") m ORDER BY m.id LIMIT $4::int) u) r WHERE r." BEFORE
-		   " < $5::bigint ORDER BY r.id";
+    "sum(u." SIZE ") OVER (ORDER BY u.id ROWS UNBOUNDED PRECEDING) - u." SIZE " AS " BEFORE " "
+    "FROM (SELECT m.*, " ROWS_SIZE_SQL " AS " SIZE " FROM (("
+    STRAGGLERS_SQL("m.*", "$2::pg_snapshot", "$3::bigint", "$4::int")
+    "ORDER BY s.id LIMIT $4::int) "
+    "UNION ALL "
+    "(SELECT m.* FROM outbox.message m "
+    "WHERE m.id > greatest($3::bigint, $6::bigint) AND m.id <= $7::bigint "
+    "AND (m.xid >= pg_snapshot_xmax($1::pg_snapshot)) IS TRUE "
+    "AND pg_visible_in_snapshot(m.xid, $2::pg_snapshot) "
+    "ORDER BY m.id LIMIT $4::int)"
+    ") m ORDER BY m.id LIMIT $4::int) u) r "
+    "WHERE r." BEFORE " < $5::bigint ORDER BY r.id";
 
-/* $1 prev, $2 target, $3 floor: whether a fresh row lies at or below the floor. */
+/*
+ * $1 prev, $2 target, $3 floor: whether a fresh row lies at or below the floor.
+ * The order leaves the planner no other index than the one on (xid, id).
+ */
 static const char below_sql[] =
-    "SELECT EXISTS (SELECT FROM outbox.message m "
+    "SELECT (SELECT true FROM outbox.message m "
     "WHERE m.xid >= pg_snapshot_xmax($1::pg_snapshot) "
-    "AND m.xid < pg_snapshot_xmax($2::pg_snapshot) AND m.id <= $3::bigint)";
+    "AND m.xid < pg_snapshot_xmax($2::pg_snapshot) AND m.id <= $3::bigint "
+    "ORDER BY m.xid, m.id LIMIT 1) IS NOT NULL";
+
+/* clang-format on */
 
 static const struct statement {
 	const char * name;
