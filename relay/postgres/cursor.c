@@ -56,8 +56,9 @@
 /*
  * $1 prev, $2 target or NULL, $3 last_id, $4 rows, $5 bytes, $6 probe.
  * Always answers with a row, for the target; a large interval has no others,
- * but the ceiling.  The join is by xid, too, so that either index finds the
- * row: a plan made while a slot was empty is kept, and may have chosen any.
+ * but the ceiling.  Rows are looked up by xid, too, so that either index finds
+ * one, and OFFSET 0 keeps that inside of the loop over picked: a plan that was
+ * made while a slot was empty is kept, and might read all of it otherwise.
  */
 static const char small_sql[] =
     "WITH now AS MATERIALIZED ("
@@ -77,7 +78,8 @@ static const char small_sql[] =
     ") u ORDER BY u.id LIMIT $4::int), "
     "sized AS (SELECT m.*, s.size AS " SIZE ", "
     "sum(s.size) OVER (ORDER BY m.id ROWS UNBOUNDED PRECEDING) - s.size AS " BEFORE " "
-    "FROM picked p JOIN outbox.message m USING (xid, id, slot), "
+    "FROM picked p, LATERAL (SELECT * FROM outbox.message m "
+    "WHERE m.xid = p.xid AND m.id = p.id AND m.slot = p.slot OFFSET 0) m, "
     "LATERAL (SELECT " ROWS_SIZE_SQL " AS size) s) "
     "SELECT n.target::text, z.large, "
     "CASE WHEN z.large THEN (SELECT max(id) FROM outbox.message) END, "
