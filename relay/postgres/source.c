@@ -259,7 +259,6 @@ source_on_record(void * context, PGresult ** result, const struct error * e)
 	marks_prepare(source->marks, source->connection, source->now, &record);
 	rotation_start(source->rotation, source->connection, source->now);
 	wake_start(source->wake, source->connection, source->now, source->has_trigger);
-	backoff_reset(&source->backoff);
 	source->state = LEADING;
 	if (source->options.listen && !source->has_trigger)
 		log_warn("wake_trigger_missing",
@@ -397,6 +396,8 @@ source_on_fetched(void * context, struct batch * batch, uint64_t interval, bool 
 		source_fail(source, e);
 		return;
 	}
+	/* Only now: a lead that cannot read must not come back at once for ever. */
+	backoff_reset(&source->backoff);
 	source->more = !exhausted;
 	if (found || source->fetch_may_wait)
 		wake_read_found(source->wake, source->now, found);
