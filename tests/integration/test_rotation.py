@@ -1,0 +1,68 @@
+"""Slots: one that is due is emptied once everything in it is sent, never before, and no other is touched."""
+
+import pytest
+
+from conftest import wait_until
+from workload import Collector
+
+# The relay asks for the slot when it looks, every 15 s: this answer can be set, and its questions counted.
+CURRENT_SLOT = """
+CREATE SEQUENCE looks;
+CREATE TABLE slot AS SELECT 0::smallint AS current;
+GRANT ALL ON SEQUENCE looks TO PUBLIC;
+GRANT SELECT ON slot TO PUBLIC;
+CREATE OR REPLACE FUNCTION outbox.current_slot() RETURNS smallint LANGUAGE sql VOLATILE
+AS $$ SELECT nextval('public.looks'); SELECT current FROM public.slot $$;
+"""
+
+
+@pytest.mark.time_limit(120)
+def test_a_slot_is_emptied_when_all_in_it_is_sent_and_not_before(database, broker, relay, stack):
+    exchange = broker.exchange()
+    queue = broker.queue(exchange=exchange)
+    database.execute("SELECT outbox.set_retention('0')")
+    database.execute(CURRENT_SLOT)
+
+    def add(slot, count):
+        database.execute("UPDATE slot SET current = %s", [slot])
+        database.execute("INSERT INTO outbox.message (exchange, routing_key, payload_text)"
+                         " SELECT %s, 'order', 'x' FROM generate_series(1, %s)", [exchange, count])
+
+    def in_slot(slot):
+        return database.value(f"SELECT count(*) FROM outbox.message_{slot}")
+
+    def looked():
+        return database.value("SELECT last_value FROM looks")
+
+    running = relay()
+    add(2, 3)
+    wait_until(lambda: database.value("SELECT count(*) FROM outbox.sent") > 0, 20, "a mark")
+    stack.pause("rabbitmq")
+    add(0, 10)
+    add(1, 5)
+    # The next slot after 2 is 0: it is due, and nothing of it is sent.
+    database.execute("UPDATE slot SET current = 2")
+    before = looked()
+    # A look asks once, the attempt to empty asks again.
+    wait_until(lambda: looked() >= before + 2, 25, "an attempt to empty the slot")
+    assert (in_slot(0), in_slot(1), in_slot(2)) == (10, 5, 3)
+    stack.resume("rabbitmq")
+    collector = Collector(stack.env["AMQP_URL"], queue)
+    wait_until(lambda: collector.count() == 18, 20, "all messages")
+    # A writer in the middle of its transaction keeps its slot; nothing queues behind the attempt's lock.
+    late = database.connect()
+    late.cursor().execute("UPDATE slot SET current = 0")
+    late.cursor().execute("INSERT INTO outbox.message (exchange, routing_key, payload_text)"
+                          " VALUES (%s, 'order', 'late')", [exchange])
+    before = looked()
+    wait_until(lambda: looked() > before, 25, "another look")
+    assert in_slot(0) == 10
+    late.cursor().execute("UPDATE slot SET current = 2")
+    late.commit()
+    wait_until(lambda: collector.count() == 19, 20, "the late message")
+    wait_until(lambda: in_slot(0) == 0, 40, "the emptied slot")
+    assert (in_slot(1), in_slot(2)) == (5, 3)
+    # Old marks go with the messages; the newest stays, it is the position.
+    assert database.value("SELECT count(*) FROM outbox.sent") >= 1
+    assert running.stop() == 0
+    assert len(set(collector.end())) == 19
