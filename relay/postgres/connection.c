@@ -321,6 +321,12 @@ connection_answer_oldest(struct connection * connection)
 		sqlerror_from_result(&e, r.result);
 	if (r.answer != NULL)
 		r.answer(r.context, &r.result, r.failed ? &e : NULL);
+	else if (r.failed && !connection->failure_pending) {
+		/* Nobody looks at it, but what follows relies on it: a statement
+		 * that could not be prepared, above all. */
+		connection->failure = e;
+		connection->failure_pending = true;
+	}
 	PQclear(r.result);
 }
 

@@ -74,7 +74,8 @@ bool connection_is_open(const struct connection * connection);
  * connection_send(connection, now, sql, parameters, answer, context):
  * Queue a request; binary results.  Only while connected.  Parameters are in
  * text form, NULL for SQL NULL, and are copied.  A failure to queue is a lost
- * connection and told as such by the next connection_turn.
+ * connection and told as such by the next connection_turn.  So is an error of
+ * the server when there is no ${answer} to take it.
  */
 #define CONNECTION_PARAMETERS_MAX 16
 void connection_send(struct connection * connection, clock_ns now, const char * sql, int count,

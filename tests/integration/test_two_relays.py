@@ -110,8 +110,8 @@ def test_takeover_within_15_s_of_stop_and_the_stopped_one_publishes_nothing_more
     assert len(place.leader.log("leading")) == 1
 
 
-def test_stopped_with_bytes_for_the_broker_it_sends_none_of_them(place):
-    """The socket to the broker is full when it is stopped: what waits in its own buffer must never leave."""
+def fill_socket(place):
+    """Messages for a stopped broker, more than its socket takes: the leader waits with the rest."""
     place.stack.pause("rabbitmq")
     place.database.execute("INSERT INTO outbox.message (exchange, routing_key, payload_text)"
                            " SELECT %s, 'big', repeat('x', 65536) FROM generate_series(1, 500)", [place.exchange])
@@ -123,6 +123,11 @@ def test_stopped_with_bytes_for_the_broker_it_sends_none_of_them(place):
         return unread[-1] > 100_000 and unread[-1] == unread[-4:][0]
 
     wait_until(full, 20, "the broker's socket is full")
+
+
+def test_stopped_with_bytes_for_the_broker_it_sends_none_of_them(place):
+    """The socket to the broker is full when it is stopped: what waits in its own buffer must never leave."""
+    fill_socket(place)
     place.leader.pause()
     since = time.monotonic()
     place.stack.resume("rabbitmq")
@@ -139,6 +144,23 @@ def test_stopped_with_bytes_for_the_broker_it_sends_none_of_them(place):
     place.drained()
     wait_until(lambda: len(set(place.collector.ids())) == place.written, 30, "the new message")
     assert place.collector.count() == before + 1
+    place.judge(duplicates=1000)
+
+
+def test_nothing_leaves_once_the_lease_is_over(place):
+    """A server that answers nobody for 8 s: another relay may lead by then, so the broker's connection is cut."""
+    fill_socket(place)
+    place.stack.pause("postgres")
+    since = time.monotonic()
+    assert place.amqp(place.leader)
+    wait_until(lambda: not place.amqp(place.leader), 9, "the end of the connection to the broker")
+    # The last proof of its lead may have been 2 s old.
+    assert time.monotonic() - since > 4
+    place.stack.resume("rabbitmq")
+    assert not place.amqp(place.leader) and not place.amqp(place.standby)
+    place.stack.resume("postgres")
+    place.collect()
+    place.drained()
     place.judge(duplicates=1000)
 
 
