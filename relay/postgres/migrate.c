@@ -14,6 +14,7 @@
 #include <string.h>
 
 #include "postgres/direct.h"
+#include "postgres/sql.h"
 
 #define SCHEMA_MAX 40
 #define SQL_MAX 256
@@ -47,37 +48,10 @@ migrate_next(const char * line, const struct migration_file * previous)
 	return (NULL);
 }
 
-static bool
-is_word(char c)
-{
-	return (isalnum((unsigned char)c) || c == '_');
-}
-
 char *
 migrate_text(const struct migration_file * file, bool up, const char * schema)
 {
-	const char * sql = up ? file->up : file->down;
-	const char * from = sql;
-	const char * found;
-	size_t word = strlen(file->line), size;
-	char * text;
-	FILE * out;
-
-	if ((out = open_memstream(&text, &size)) == NULL)
-		return (NULL);
-	while ((found = strstr(from, file->line)) != NULL) {
-		bool bare = (found == sql || !is_word(found[-1])) && !is_word(found[word]);
-
-		fwrite(from, 1, (size_t)(found - from), out);
-		fputs(bare ? schema : file->line, out);
-		from = found + word;
-	}
-	fputs(from, out);
-	if (fclose(out) != 0) {
-		free(text);
-		return (NULL);
-	}
-	return (text);
+	return (sql_rename(up ? file->up : file->down, file->line, schema));
 }
 
 /* One value; "" for SQL NULL.  0, or -1 with ${e}. */

@@ -2,47 +2,44 @@
 
 #include <ctype.h>
 #include <stdbool.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define WORD "outbox"
-#define WORD_LENGTH (sizeof(WORD) - 1)
-
 static bool
-is_word_character(char c)
+is_word(char c)
 {
-	return (isalnum((unsigned char)c) || c == '_' || c == '$');
+	return (isalnum((unsigned char)c) || c == '_');
 }
 
-static bool
-is_schema_name(const char * text, const char * at)
+char *
+sql_rename(const char * sql, const char * word, const char * name)
 {
-	return (strncmp(at, WORD, WORD_LENGTH) == 0 && (at == text || !is_word_character(at[-1])) &&
-	    !is_word_character(at[WORD_LENGTH]));
+	const char * from = sql;
+	const char * found;
+	size_t length = strlen(word), size;
+	char * text;
+	FILE * out;
+
+	if ((out = open_memstream(&text, &size)) == NULL)
+		return (NULL);
+	while ((found = strstr(from, word)) != NULL) {
+		bool bare = (found == sql || !is_word(found[-1])) && !is_word(found[length]);
+
+		fwrite(from, 1, (size_t)(found - from), out);
+		fputs(bare ? name : word, out);
+		from = found + length;
+	}
+	fputs(from, out);
+	if (fclose(out) != 0) {
+		free(text);
+		return (NULL);
+	}
+	return (text);
 }
 
 char *
 sql_in_schema(const char * text, const char * schema)
 {
-	size_t schema_length = strlen(schema);
-	size_t size = strlen(text) + 1;
-	char * sql;
-	char * out;
-
-	for (const char * at = text; (at = strstr(at, WORD)) != NULL; at += WORD_LENGTH)
-		size += schema_length;
-	if ((sql = malloc(size)) == NULL)
-		return (NULL);
-	out = sql;
-	for (const char * at = text; *at != '\0';) {
-		if (!is_schema_name(text, at)) {
-			*out++ = *at++;
-			continue;
-		}
-		memcpy(out, schema, schema_length);
-		out += schema_length;
-		at += WORD_LENGTH;
-	}
-	*out = '\0';
-	return (sql);
+	return (sql_rename(text, "outbox", schema));
 }

@@ -2,6 +2,13 @@
 #define POSTGRES_SQL_H
 
 /**
+ * sql_rename(sql, word, name):
+ * A copy of ${sql} in which ${word}, wherever it stands as a whole word, is
+ * ${name}.  The caller frees it; NULL when out of memory.
+ */
+char * sql_rename(const char * sql, const char * word, const char * name);
+
+/**
  * sql_in_schema(text, schema):
  * A copy of ${text} in which the word outbox (which in our SQL is only ever
  * the schema's name) is ${schema}.  The caller frees it; NULL when out of
