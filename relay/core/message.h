@@ -11,6 +11,18 @@
 #define MESSAGE_UNFIT (-2)
 
 /*
+ * Where a message waited until the source handed it over.  All but the first
+ * lie in the table of delayed messages.
+ */
+enum message_origin {
+	MESSAGE_FRESH,     /* nowhere: it lies where its producer wrote it */
+	MESSAGE_SCHEDULED, /* for its time; held nobody back meanwhile */
+	MESSAGE_RETRY,     /* for its next attempt */
+	MESSAGE_LANE,      /* for its exchange, or its queue, to be well again */
+	MESSAGE_BEHIND     /* for an earlier message of its key */
+};
+
+/*
  * A message as the source hands it over and the link takes it.  Every bytes
  * points into memory of the batch; absent values are BYTES_NONE.
  */
@@ -33,7 +45,11 @@ struct message {
 	int64_t expiration_ms; /* -1: none; MESSAGE_UNFIT */
 	int16_t priority;      /* 0..255; -1: none; MESSAGE_UNFIT */
 	bool persistent;
+	bool held;              /* fresh or scheduled: earlier messages of its key
+	                                    wait in the database */
+	uint8_t origin;         /* enum message_origin */
 	uint8_t message_id[16]; /* UUID, network order */
+	uint32_t attempts;      /* refused so often so far */
 };
 
 /*

@@ -7,6 +7,7 @@
 
 #include "base/clock.h"
 #include "base/error.h"
+#include "core/delayed.h"
 #include "core/message.h"
 
 /*
@@ -25,17 +26,20 @@ struct source_options {
 	const char * password_file; /* read at each attempt; NULL: none */
 	const char * schema;        /* ^[a-z_][a-z0-9_]{0,39}$ */
 	bool wait_for_flush;
+	bool strict; /* look up which keys are held */
 	bool listen; /* false: poll only, one connection */
 	clock_ns poll_interval;
 	uint64_t seed;
 };
 
 struct source_mark {
-	uint64_t interval; /* as counted by fetched events */
+	uint64_t interval; /* as counted by fetched events; 0: the position stays */
 	int64_t last_id;
 	bool exhausted; /* all rows of the interval */
 	uint64_t messages;
 	int64_t max_id;
+	const struct move * moves; /* borrowed for the call */
+	size_t move_count;
 };
 
 /* Called from inside source_turn only. */
@@ -52,6 +56,8 @@ struct source_events {
 	void (*standby)(void * context);
 	/* Answer to source_fetch. */
 	void (*fetched)(void * context, struct batch * batch, uint64_t interval, bool exhausted);
+	/* Answer to source_search. */
+	void (*found)(void * context, const struct found * found);
 	/* Answer to source_record: committed. */
 	void (*recorded)(void * context);
 };
@@ -86,9 +92,16 @@ void source_turn(struct source * source, clock_ns now, const struct pollfd * fds
 void source_fetch(struct source * source, clock_ns now, uint32_t rows, size_t bytes, bool wait);
 
 /**
+ * source_search(source, now, search):
+ * Look for delayed messages.  Exactly one found event follows, or down.  At
+ * most one at a time.
+ */
+void source_search(struct source * source, clock_ns now, const struct search * search);
+
+/**
  * source_record(source, now, mark):
- * Commit a mark.  Exactly one recorded event follows, or down.  At most one
- * at a time.
+ * Commit a mark and its moves, all or nothing.  Exactly one recorded event
+ * follows, or down.  At most one at a time.
  */
 void source_record(struct source * source, clock_ns now, const struct source_mark * mark);
 
