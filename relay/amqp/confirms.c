@@ -6,7 +6,8 @@
 /*
  * A ring over the tags [first, next).  What must stay true (L): a ticket is
  * answered for its own tag only, once.  An entry is marked settled and first
- * moved on before the callback runs, since that may add new tags.
+ * moved on before the callback runs, since that may add new tags.  The message
+ * of a settled entry may be gone.
  */
 
 int
@@ -38,11 +39,26 @@ confirms_reset(struct confirms * c)
 }
 
 void
-confirms_add(struct confirms * c, uint64_t ticket, int64_t id)
+confirms_add(struct confirms * c, uint64_t ticket, const struct message * message)
 {
 	assert(!confirms_full(c));
-	c->entries[c->next++ & c->mask] = (struct confirms_entry){.ticket = ticket, .id = id};
+	c->entries[c->next++ & c->mask] = (struct confirms_entry){.ticket = ticket,
+	    .message = message};
 	c->unsettled++;
+}
+
+bool
+confirms_has_exchange(const struct confirms * c, struct bytes exchange)
+{
+	uint64_t tag;
+
+	for (tag = c->first; tag < c->next; tag++) {
+		const struct confirms_entry * entry = &c->entries[tag & c->mask];
+
+		if (!entry->settled && bytes_equal(entry->message->exchange, exchange))
+			return (true);
+	}
+	return (false);
 }
 
 /* Find ${id} among the tags [from, to) and mark it. */
@@ -54,7 +70,7 @@ mark_returned(struct confirms * c, uint64_t from, uint64_t to, int64_t id, uint1
 	for (tag = from; tag < to; tag++) {
 		struct confirms_entry * entry = &c->entries[tag & c->mask];
 
-		if (entry->id != id || entry->settled || entry->return_code != 0)
+		if (entry->settled || entry->message->id != id || entry->return_code != 0)
 			continue;
 		entry->return_code = code;
 		c->hint = tag + 1;
@@ -86,7 +102,7 @@ settle_one(struct confirms * c, uint64_t tag, bool nacked, confirms_settled * se
 	c->unsettled--;
 	while (c->first < c->next && c->entries[c->first & c->mask].settled)
 		c->first++;
-	settled(context, entry.ticket, nacked, entry.return_code);
+	settled(context, &entry, nacked);
 }
 
 int

@@ -5,6 +5,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "core/message.h"
+
 /*
  * Which published messages of one channel the broker has not answered yet.
  * The n-th message published in confirm mode has the delivery tag n; acks and
@@ -17,8 +19,8 @@
  */
 struct confirms_entry {
 	uint64_t ticket;
-	int64_t id;
-	uint16_t return_code; /* 0: not returned */
+	const struct message * message; /* borrowed until settled */
+	uint16_t return_code;           /* 0: not returned */
 	bool settled;
 };
 
@@ -32,11 +34,10 @@ struct confirms {
 };
 
 /**
- * confirms_settled(context, ticket, nacked, return_code):
- * Told of each settled tag.  ${return_code} is 0 unless it was returned.  May
- * call confirms_add.
+ * confirms_settled(context, entry, nacked):
+ * Told of each settled tag.  May call confirms_add.
  */
-typedef void confirms_settled(void * context, uint64_t ticket, bool nacked, uint16_t return_code);
+typedef void confirms_settled(void * context, const struct confirms_entry * entry, bool nacked);
 
 /**
  * confirms_init(c, window):
@@ -67,10 +68,16 @@ confirms_full(const struct confirms * c)
 }
 
 /**
- * confirms_add(c, ticket, id):
+ * confirms_add(c, ticket, message):
  * The next message is published; not when full.
  */
-void confirms_add(struct confirms * c, uint64_t ticket, int64_t id);
+void confirms_add(struct confirms * c, uint64_t ticket, const struct message * message);
+
+/**
+ * confirms_has_exchange(c, exchange):
+ * Whether a message for ${exchange} is unsettled.
+ */
+bool confirms_has_exchange(const struct confirms * c, struct bytes exchange);
 
 /**
  * confirms_return(c, id, code):

@@ -8,6 +8,7 @@
 #include "amqp/codec.h"
 #include "amqp/confirms.h"
 #include "amqp/outbound.h"
+#include "amqp/reply.h"
 #include "amqp/session.h"
 #include "amqp/transport.h"
 #include "amqp/url.h"
@@ -41,6 +42,7 @@
 #define STEADY CLOCK_S(5) /* up for so long: the last trouble is over */
 #define KEEPALIVE_S 60    /* while no heartbeat is asked for */
 #define CLOSE_TIMEOUT CLOCK_S(2)
+#define DEFAULT_EXCHANGE "amq.default" /* as the broker writes it */
 
 enum state {
 	STATE_WAITING,    /* no socket; the next attempt is at retry_at */
@@ -77,6 +79,7 @@ struct link {
 	clock_ns up_since;
 	bool was_up; /* on this connection */
 	bool is_blocked;
+	bool blamed;  /* it ends over something that was published */
 	bool closing; /* link_close was called */
 
 	char * input;     /* READ_SIZE bytes */
@@ -155,7 +158,7 @@ drop(struct link * l, bool discard)
 	outbound_clear(&l->out);
 	confirms_reset(&l->confirms);
 	l->reopen_at = CLOCK_NEVER;
-	l->was_up = l->is_blocked = false;
+	l->was_up = l->is_blocked = l->blamed = false;
 	l->read_more = l->would_block = l->write_failed = false;
 }
 
@@ -172,6 +175,20 @@ link_free(struct link * l)
 	free(l);
 }
 
+/* How long to leave a channel closed that something published has closed. */
+static clock_ns
+reopen_pause(struct link * l)
+{
+	/* At once when all was well; a message that closes every channel must
+	 * not make us spin. */
+	if (l->now - l->up_since >= STEADY)
+		backoff_reset(&l->reopen);
+	if (l->reopen.failures > 0)
+		return (backoff_next(&l->reopen));
+	l->reopen.failures = 1;
+	return (0);
+}
+
 /* The attempt or the connection has failed: say so and wait. */
 static void
 fail(struct link * l, clock_ns now, const struct error * reason)
@@ -184,7 +201,10 @@ fail(struct link * l, clock_ns now, const struct error * reason)
 	e.amqp_code = reason->amqp_code;
 	strcpy(e.remedy, reason->remedy);
 
-	if (l->was_up) {
+	if (l->blamed) {
+		l->url_tries = 0;
+		retry_in = reopen_pause(l);
+	} else if (l->was_up) {
 		/* What was lost is tried last in the pass that begins. */
 		if (now - l->up_since >= STEADY)
 			backoff_reset(&l->retry);
@@ -303,47 +323,59 @@ on_up(void * context)
 	l->events.up(l->context, l->peer);
 }
 
-static void
-on_channel_closed(void * context, const struct error * e)
+/*
+ * The exchange that the broker means, as the messages in flight have it: a name
+ * that none of them bears would be blamed for nothing, again and again.
+ */
+static struct bytes
+meant(const struct link * l, struct bytes named)
 {
-	struct link * l = context;
-
-	/* At once when all was well; a message that closes every channel must
-	 * not make us spin. */
-	if (l->now - l->up_since >= STEADY)
-		backoff_reset(&l->reopen);
-	if (l->reopen.failures == 0) {
-		l->reopen_at = l->now;
-		l->reopen.failures = 1;
-	} else
-		l->reopen_at = l->now + backoff_next(&l->reopen);
-	confirms_reset(&l->confirms);
-	l->events.channel_closed(l->context, e);
+	if (bytes_equal(named, bytes_from(DEFAULT_EXCHANGE)) &&
+	    confirms_has_exchange(&l->confirms, bytes_from("")))
+		return (bytes_from(""));
+	if (bytes_present(named) && confirms_has_exchange(&l->confirms, named))
+		return (named);
+	return (BYTES_NONE);
 }
 
 static void
-on_settled(void * context, uint64_t ticket, bool nacked, uint16_t return_code)
+on_channel_closed(void * context, const struct error * e, struct bytes exchange)
+{
+	struct link * l = context;
+
+	l->reopen_at = l->now + reopen_pause(l);
+	exchange = meant(l, exchange);
+	confirms_reset(&l->confirms);
+	l->events.channel_closed(l->context, e, exchange);
+}
+
+/* fail follows.  What a person closes an idle connection over is no fault. */
+static void
+on_blamed(void * context, const struct error * e)
+{
+	struct link * l = context;
+
+	if (l->confirms.unsettled == 0)
+		return;
+	confirms_reset(&l->confirms);
+	l->blamed = true;
+	l->events.channel_closed(l->context, e, BYTES_NONE);
+}
+
+static void
+on_settled(void * context, const struct confirms_entry * entry, bool nacked)
 {
 	struct link * l = context;
 	struct error e;
 
 	if (nacked) {
-		error_set(&e, EXIT_FOUND, "the broker refused the message (nack)");
-		error_remedy(&e,
-		    "look at the queues that the message is routed to: length limits "
-		    "with overflow reject-publish, or a queue without its leader");
-		l->events.settled(l->context, ticket, LINK_NACKED, &e);
-	} else if (return_code != 0) {
-		error_set(&e, EXIT_FOUND,
-		    return_code == AMQP_NO_ROUTE ?
-			"unroutable: no queue is bound for this exchange and routing key (%u)" :
-			"the broker returned the message (%u)",
-		    (unsigned int)return_code);
-		error_remedy(&e, "bind a queue to the exchange, or correct the routing key");
-		e.amqp_code = return_code;
-		l->events.settled(l->context, ticket, LINK_RETURNED, &e);
+		reply_nacked(entry->message, &e);
+		l->events.settled(l->context, entry->ticket, LINK_NACKED, &e);
+	} else if (entry->return_code != 0) {
+		reply_returned(entry->message, entry->return_code, &e);
+		l->events.settled(l->context, entry->ticket, LINK_RETURNED, &e);
 	} else
-		l->events.settled(l->context, ticket, LINK_CONFIRMED, NULL);
+		l->events.settled(l->context, entry->ticket, LINK_CONFIRMED, NULL);
 }
 
 static int
@@ -383,6 +415,7 @@ on_blocked(void * context, bool blocked, const char * reason)
 
 static const struct session_events session_events = {.up = on_up,
     .channel_closed = on_channel_closed,
+    .blamed = on_blamed,
     .confirmed = on_confirmed,
     .returned = on_returned,
     .blocked = on_blocked};
@@ -593,7 +626,7 @@ link_publish(struct link * l, const struct message * message, uint64_t ticket, s
 		return (LINK_FULL);
 	if ((result = codec_publish(&l->codec, &l->out, message, e)) != LINK_TAKEN)
 		return (result);
-	confirms_add(&l->confirms, ticket, message->id);
+	confirms_add(&l->confirms, ticket, message);
 	if (outbound_unsent(&l->out) >= SEND_EARLY && !l->would_block)
 		flush(l);
 	return (LINK_TAKEN);
@@ -605,6 +638,15 @@ link_flush(struct link * l, clock_ns now)
 	l->now = now;
 	if (!l->would_block)
 		flush(l);
+}
+
+/* A pass over all urls begins, without a pause. */
+static void
+connect_again(struct link * l)
+{
+	l->url_tries = 0;
+	l->state = STATE_WAITING;
+	l->retry_at = l->now;
 }
 
 void
@@ -627,11 +669,36 @@ link_abort(struct link * l, clock_ns now)
 void
 link_resume(struct link * l, clock_ns now)
 {
-	if (l->state != STATE_ABORTED)
+	if (l->state != STATE_ABORTED && !l->closing)
 		return;
 	l->now = now;
-	l->state = STATE_WAITING;
-	l->retry_at = now;
+	drop(l, false);
+	l->closing = false;
+	connect_again(l);
+}
+
+void
+link_reset(struct link * l, clock_ns now, const char * reason)
+{
+	bool clean = l->state == STATE_TALKING && l->session.phase == SESSION_UP &&
+	    outbound_unsent(&l->out) == 0;
+
+	if (l->state == STATE_ABORTED || l->state == STATE_CLOSED || l->closing)
+		return;
+	l->now = now;
+	/* A goodbye if nothing waits in front of it, or else the broker would log
+	 * a warning.  What the kernel has not sent yet is published anew: D. */
+	if (clean && session_close(&l->session, reason) == 0)
+		flush(l);
+	l->url_index = (l->url_index + 1) % l->options.url_count;
+	drop(l, !clean);
+	connect_again(l);
+}
+
+clock_ns
+link_last_read(const struct link * l)
+{
+	return (l->last_read);
 }
 
 void
@@ -640,7 +707,7 @@ link_close(struct link * l, clock_ns now)
 	l->now = now;
 	l->closing = true;
 	if (l->state == STATE_TALKING && l->session.phase == SESSION_UP &&
-	    session_close(&l->session) == 0) {
+	    session_close(&l->session, "goodbye") == 0) {
 		l->connect_deadline = now + CLOSE_TIMEOUT;
 		flush(l);
 		return;

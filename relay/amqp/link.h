@@ -60,10 +60,13 @@ struct link_events {
 	/* Exactly once for a ticket.  e: NULL when confirmed. */
 	void (*settled)(void * context, uint64_t ticket, enum link_outcome outcome,
 	    const struct error * e);
-	/* The broker closed the channel (404, 403, 406, ...): all unsettled
-	 * messages are off our hands, as for down; a new channel is being
-	 * opened on the same connection and up follows. */
-	void (*channel_closed)(void * context, const struct error * e);
+	/* The broker closed the channel (404, 403, 406, ...), or the connection
+	 * (501, 541, ...), because of something that was published: all unsettled
+	 * messages are off our hands, as for down.  ${exchange}: the broker named
+	 * it, and messages for it were among them; else BYTES_NONE.  After a closed
+	 * channel a new one is opened on the same connection and up follows; a
+	 * closed connection's down event follows at once. */
+	void (*channel_closed)(void * context, const struct error * e, struct bytes exchange);
 	/* connection.blocked / unblocked; also false just before down, if it was
 	 * true. */
 	void (*blocked)(void * context, bool blocked, const char * reason);
@@ -133,6 +136,21 @@ enum link_publish_result link_publish(struct link * link, const struct message *
 void link_flush(struct link * link, clock_ns now);
 
 /**
+ * link_reset(link, now, reason):
+ * Drop the connection at once and connect again without a pause, beginning
+ * with the next url: no confirms come.  No events for what was unsettled, nor
+ * down, nor for the end of a block; up follows.  ${reason} is told to the broker
+ * if nothing waits to be sent.  A link that is aborted or closed is left alone.
+ */
+void link_reset(struct link * link, clock_ns now, const char * reason);
+
+/**
+ * link_last_read(link):
+ * When bytes came from the broker last, on this connection or the one before.
+ */
+clock_ns link_last_read(const struct link * link);
+
+/**
  * link_lease(link, until):
  * Write nothing to the socket at or after ${until}, by the clock at the moment
  * of writing; CLOCK_NEVER, as at first: no bound.
@@ -148,7 +166,8 @@ void link_abort(struct link * link, clock_ns now);
 
 /**
  * link_resume(link, now):
- * Undo link_abort; a link that is not aborted is left alone.
+ * Undo link_abort or link_close, also one that is under way: connect again at
+ * once.  Any other link is left alone.
  */
 void link_resume(struct link * link, clock_ns now);
 
@@ -156,7 +175,8 @@ void link_resume(struct link * link, clock_ns now);
  * link_close(link, now):
  * A clean end: connection.close after what is buffered.  Turn until
  * link_closed, or give up; it takes 2 s at most.  Settled events still come,
- * but no down.
+ * but no others.  Nothing is lost by closing a link that is idle: it costs
+ * neither socket nor time until link_resume.
  */
 void link_close(struct link * link, clock_ns now);
 bool link_closed(const struct link * link);

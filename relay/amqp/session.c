@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "amqp/reply.h"
 #include "base/version.h"
 
 /*
@@ -18,7 +19,8 @@
 #define FRAME_MAX_WANTED 131072
 #define FRAME_MAX_LEAST 4096
 #define CONFIRM_FRAME 21 /* bytes of a basic.ack or basic.nack frame */
-#define TEXT_SHOWN 400   /* of a reason that the broker gives */
+#define TEXT_SHOWN 400   /* of a list that the broker gives */
+#define REASON_MAX 255   /* bytes of a reply text */
 
 static int
 no_room(struct error * e)
@@ -216,57 +218,17 @@ on_channel_open(struct session * s, struct error * e)
 
 /* ---- the end ---- */
 
-/* What the broker said, with what a person can do about it. */
-static void
-broker_says(const struct session * s, struct error * e, uint16_t code, amqp_bytes_t reason)
+static struct reply
+broker_reply(const struct session * s, uint16_t code, amqp_bytes_t text)
 {
-	int len = (int)(reason.len < TEXT_SHOWN ? reason.len : TEXT_SHOWN);
-	const char * text = reason.bytes;
-	bool vhost_missing = memmem(text, reason.len, "not found", 9) != NULL;
-	const char *vhost = s->options.vhost, *user = s->options.user;
-
-	error_set(e, EXIT_UNREACHABLE, "%d %.*s", code, len, text);
-	switch (code) {
-	case AMQP_ACCESS_REFUSED:
-		e->code = EXIT_PERMISSION;
-		if (s->phase == SESSION_TUNE)
-			error_remedy(e,
-			    s->options.external ?
-				"does a user exist that bears the name in the client certificate?" :
-				"correct the user or password (rabbitmq.urls, rabbitmq.password_file)");
-		else
-			error_remedy(e,
-			    "grant it: rabbitmqctl set_permissions -p \"%s\" \"%s\" '' "
-			    "'EXCHANGES' ''",
-			    vhost, user);
-		break;
-	case AMQP_NOT_ALLOWED:
-		e->code = vhost_missing ? EXIT_CONFIGURATION : EXIT_PERMISSION;
-		if (s->phase == SESSION_OPEN && vhost_missing)
-			error_remedy(e,
-			    "create it (rabbitmqctl add_vhost \"%s\") or correct "
-			    "rabbitmq.urls",
-			    vhost);
-		else if (s->phase == SESSION_OPEN)
-			error_remedy(e,
-			    "grant it: rabbitmqctl set_permissions -p \"%s\" \"%s\" '' "
-			    "'EXCHANGES' ''",
-			    vhost, user);
-		break;
-	case AMQP_NOT_FOUND:
-		e->code = EXIT_CONFIGURATION;
-		error_remedy(e, "declare the exchange, or correct it where the message is written");
-		break;
-	case AMQP_PRECONDITION_FAILED:
-		e->code = EXIT_CONFIGURATION;
-		break;
-	case AMQP_CONNECTION_FORCED:
-		error_remedy(e, "an operator or a shutdown closed it; it is tried again");
-		break;
-	default:
-		break;
-	}
-	e->amqp_code = code;
+	return ((struct reply){.code = code,
+	    .text = {text.bytes, text.len},
+	    .phase = s->phase <= SESSION_TUNE ? REPLY_LOGIN :
+		s->phase == SESSION_OPEN      ? REPLY_VHOST :
+						REPLY_LATER,
+	    .external = s->options.external,
+	    .user = s->options.user,
+	    .vhost = s->options.vhost});
 }
 
 static int
@@ -274,14 +236,19 @@ on_connection_close(struct session * s, const amqp_connection_close_t * close, s
 {
 	amqp_connection_close_ok_t ok = {0};
 
-	broker_says(s, e, close->reply_code, close->reply_text);
+	struct reply reply = broker_reply(s, close->reply_code, close->reply_text);
+
+	reply_explain(&reply, e);
 	(void)codec_method(s->out, 0, AMQP_CONNECTION_CLOSE_OK_METHOD, &ok);
+	if (s->phase == SESSION_UP && reply_blames_message(reply.code))
+		s->events->blamed(s->context, e);
 	return (-1);
 }
 
 static int
 on_channel_close(struct session * s, const amqp_channel_close_t * close, struct error * e)
 {
+	struct reply reply = broker_reply(s, close->reply_code, close->reply_text);
 	amqp_channel_close_ok_t ok = {0};
 	struct error reason;
 
@@ -291,19 +258,22 @@ on_channel_close(struct session * s, const amqp_channel_close_t * close, struct 
 		return (no_room(e));
 	if (s->phase == SESSION_CLOSING)
 		return (0);
-	broker_says(s, &reason, close->reply_code, close->reply_text);
+	reply_explain(&reply, &reason);
 	s->phase = SESSION_NO_CHANNEL;
 	s->return_code = 0;
 	s->return_left = 0;
-	s->events->channel_closed(s->context, &reason);
+	s->events->channel_closed(s->context, &reason, reply_exchange(&reply));
 	return (0);
 }
 
 int
-session_close(struct session * s)
+session_close(struct session * s, const char * reason)
 {
-	amqp_connection_close_t close = {.reply_code = 200, .reply_text = text_bytes("goodbye")};
+	amqp_connection_close_t close = {.reply_code = AMQP_REPLY_SUCCESS,
+	    .reply_text = text_bytes(reason)};
 
+	if (close.reply_text.len > REASON_MAX)
+		close.reply_text.len = REASON_MAX;
 	if (codec_method(s->out, 0, AMQP_CONNECTION_CLOSE_METHOD, &close))
 		return (-1);
 	s->phase = SESSION_CLOSING;

@@ -31,7 +31,11 @@ enum session_phase {
 
 struct session_events {
 	void (*up)(void * context);
-	void (*channel_closed)(void * context, const struct error * e);
+	/* ${exchange} as reply_exchange. */
+	void (*channel_closed)(void * context, const struct error * e, struct bytes exchange);
+	/* The connection is being closed over something that was published;
+	 * session_input returns -1 with the same error. */
+	void (*blamed)(void * context, const struct error * e);
 	/* 0, or -1 with e set: the broker answered what was never asked. */
 	int (*confirmed)(void * context, uint64_t tag, bool multiple, bool nacked,
 	    struct error * e);
@@ -98,9 +102,9 @@ void session_lost(const struct session * s, struct error * e);
 int session_reopen(struct session * s);
 
 /**
- * session_close(s):
- * Say goodbye.  -1 when out of room.
+ * session_close(s, reason):
+ * Say goodbye; ${reason} is cut at 255 bytes.  -1 when out of room.
  */
-int session_close(struct session * s);
+int session_close(struct session * s, const char * reason);
 
 #endif /* AMQP_SESSION_H */

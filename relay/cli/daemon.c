@@ -158,10 +158,11 @@ daemon_on_link_down(void * context, const struct error * e, clock_ns retry_in)
 }
 
 static void
-daemon_on_channel_closed(void * context, const struct error * e)
+daemon_on_channel_closed(void * context, const struct error * e, struct bytes exchange)
 {
 	struct daemon * d = context;
 
+	(void)exchange;
 	d->channel_only = true;
 	core_on_link_down(d->core, d->now);
 	if (log_due(&d->warned_channel, d->now))

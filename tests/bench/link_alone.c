@@ -71,9 +71,10 @@ on_settled(void * context, uint64_t ticket, enum link_outcome outcome, const str
 }
 
 static void
-on_channel_closed(void * context, const struct error * e)
+on_channel_closed(void * context, const struct error * e, struct bytes exchange)
 {
 	(void)context;
+	(void)exchange;
 	bench_fail("the channel was closed: %s", e->text);
 }
 

@@ -13,10 +13,13 @@
  * stdin, a JSON object a line, publishes them, says on stdout what it sees, an
  * event a line, and ends with 0 when every message is settled.
  *
- *   link_driver --url URL [--url URL] [--exit-on-down] [...]
+ *   link_driver --url URL [--url URL] [--exit-on-down] [--twice] [--reset] [...]
  *
  * What is unsettled when the link goes down or the channel is closed is
- * published again, but for the exchange that a 404 was about.
+ * published again, but for the exchange that the broker named, or, when it
+ * named none, the oldest one in flight.  --twice: close the link when all is settled,
+ * open it again, and publish all once more.  --reset: call link_reset once the
+ * first message is settled.
  */
 #define MESSAGES_MAX 200000
 
@@ -35,6 +38,7 @@ struct driver {
 	bool up;
 	bool blocked;
 	bool exit_on_down;
+	bool reset;
 	bool ended;
 	struct batch batch;
 };
@@ -115,16 +119,20 @@ read_messages(struct driver * d)
 }
 
 static void
-say_error(const char * event, const struct error * e, clock_ns retry_in)
+say(json_t * line)
 {
-	json_t * line = json_pack("{s:s, s:i, s:i, s:s, s:s, s:I}", "event", event, "code",
-	    (int)e->code, "amqp_code", e->amqp_code, "text", e->text, "remedy", e->remedy,
-	    "retry_ms", (json_int_t)(retry_in / CLOCK_MS(1)));
-
 	json_dumpf(line, stdout, 0);
 	puts("");
 	fflush(stdout);
 	json_decref(line);
+}
+
+static void
+say_error(const char * event, const struct error * e, clock_ns retry_in)
+{
+	say(json_pack("{s:s, s:i, s:i, s:s, s:s, s:I}", "event", event, "code", (int)e->code,
+	    "amqp_code", e->amqp_code, "text", e->text, "remedy", e->remedy, "retry_ms",
+	    (json_int_t)(retry_in / CLOCK_MS(1))));
 }
 
 static void
@@ -170,29 +178,33 @@ on_settled(void * context, uint64_t ticket, enum link_outcome outcome, const str
 	item->settled = true;
 	d->settled++;
 	if (d->count <= 1000 || outcome != LINK_CONFIRMED)
-		printf("{\"event\": \"%s\", \"id\": %lld, \"amqp_code\": %d, \"text\": \"%s\"}\n",
-		    names[outcome], (long long)item->message.id, e == NULL ? 0 : e->amqp_code,
-		    e == NULL ? "" : e->text);
+		say(json_pack("{s:s, s:I, s:i, s:s, s:s}", "event", names[outcome], "id",
+		    (json_int_t)item->message.id, "amqp_code", e == NULL ? 0 : e->amqp_code, "text",
+		    e == NULL ? "" : e->text, "remedy", e == NULL ? "" : e->remedy));
 	fflush(stdout);
 }
 
 static void
-on_channel_closed(void * context, const struct error * e)
+on_channel_closed(void * context, const struct error * e, struct bytes exchange)
 {
 	struct driver * d = context;
 	size_t i;
 
 	say_error("channel_closed", e, 0);
-	again(d);
-	for (i = 0; i < d->count && e->amqp_code == 404; i++) {
-		struct bytes exchange = d->items[i].message.exchange;
+	say(json_pack("{s:s, s:o}", "event", "named", "exchange",
+	    bytes_present(exchange) ? json_stringn(exchange.data, exchange.len) : json_null()));
+	for (i = 0; i < d->count; i++) {
+		struct item * item = &d->items[i];
 
-		if (!d->items[i].settled && exchange.len > 0 &&
-		    memmem(e->text, strlen(e->text), exchange.data, exchange.len) != NULL) {
-			d->items[i].settled = true;
-			d->settled++;
-		}
+		if (item->settled || !item->published ||
+		    (bytes_present(exchange) && !bytes_equal(item->message.exchange, exchange)))
+			continue;
+		item->settled = true;
+		d->settled++;
+		if (!bytes_present(exchange))
+			break;
 	}
+	again(d);
 }
 
 static void
@@ -231,6 +243,11 @@ publish(struct driver * d)
 	}
 	if (d->up)
 		link_flush(d->link, clock_now());
+	if (d->up && d->reset && d->settled > 0) {
+		d->reset = false;
+		again(d);
+		link_reset(d->link, clock_now(), "for a test");
+	}
 }
 
 static void
@@ -243,6 +260,24 @@ turn(struct driver * d)
 	fd.revents = 0;
 	(void)poll(&fd, 1, timeout_ms);
 	link_turn(d->link, clock_now(), fd.revents);
+}
+
+static void
+until_settled(struct driver * d)
+{
+	while (d->settled < d->count && !d->ended) {
+		publish(d);
+		turn(d);
+	}
+}
+
+static void
+close_link(struct driver * d)
+{
+	link_close(d->link, clock_now());
+	while (!link_closed(d->link))
+		turn(d);
+	printf("{\"event\": \"closed\", \"fd\": %d}\n", link_fd(d->link));
 }
 
 /*
@@ -273,7 +308,8 @@ main(int argc, char ** argv)
 	    {"key-file", required_argument, NULL, 'k'},
 	    {"server-name", required_argument, NULL, 's'}, {"external", no_argument, NULL, 'x'},
 	    {"heartbeat", required_argument, NULL, 'h'}, {"window", required_argument, NULL, 'w'},
-	    {"exit-on-down", no_argument, NULL, 'd'}, {NULL, 0, NULL, 0}};
+	    {"exit-on-down", no_argument, NULL, 'd'}, {"twice", no_argument, NULL, 't'},
+	    {"reset", no_argument, NULL, 'r'}, {NULL, 0, NULL, 0}};
 	static const struct link_events events = {.up = on_up,
 	    .down = on_down,
 	    .settled = on_settled,
@@ -290,6 +326,7 @@ main(int argc, char ** argv)
 	    .send_buffer_max = 1024 * 1024,
 	    .seed = 1};
 	struct error e;
+	bool twice = false;
 	int option;
 
 	while ((option = getopt_long(argc, argv, "", options, NULL)) != -1) {
@@ -325,6 +362,12 @@ main(int argc, char ** argv)
 		case 'd':
 			d.exit_on_down = true;
 			break;
+		case 't':
+			twice = true;
+			break;
+		case 'r':
+			d.reset = true;
+			break;
 		default:
 			return (64);
 		}
@@ -336,15 +379,18 @@ main(int argc, char ** argv)
 		say_error("refused", &e, 0);
 		return ((int)e.code);
 	}
-	while (d.settled < d.count && !d.ended) {
-		publish(&d);
-		turn(&d);
+	until_settled(&d);
+	if (twice && !d.ended) {
+		close_link(&d);
+		again(&d);
+		for (size_t i = 0; i < d.count; i++)
+			d.items[i].settled = false;
+		d.settled = 0;
+		link_resume(d.link, clock_now());
+		until_settled(&d);
 	}
-	if (!d.ended) {
-		link_close(d.link, clock_now());
-		while (!link_closed(d.link))
-			turn(&d);
-	}
+	if (!d.ended)
+		close_link(&d);
 	link_free(d.link);
 	printf("{\"event\": \"end\", \"settled\": %zu, \"peak_kib\": %ld, \"references\": %u}\n",
 	    d.settled, peak_kib(), d.batch.references);

@@ -6,6 +6,7 @@ import pathlib
 import socket
 import subprocess
 import threading
+import uuid
 
 import pytest
 
@@ -91,7 +92,7 @@ def test_every_message_is_confirmed_once_and_arrives_in_order(stack, broker, dri
     assert driver.end()["settled"] == 20000
     taken = broker.take(queue, 20000)
     assert [message.headers["x-outbox-id"] for message in taken] == list(range(1, 20001))
-    assert driver.names() == ["up", "end"]
+    assert driver.names() == ["up", "closed", "end"]
 
 
 def test_properties_and_headers_as_another_client_reads_them(stack, broker, drive, faithful_pika):
@@ -147,28 +148,109 @@ def test_unroutable_messages_are_returned_each_with_its_ticket(stack, broker, dr
     assert sorted(e["id"] for e in driver.events("returned")) == [i for i in range(1, 301) if i % 3 == 0]
     assert sorted(e["id"] for e in driver.events("confirmed")) == [i for i in range(1, 301) if i % 3 != 0]
     assert {e["amqp_code"] for e in driver.events("returned")} == {312}
+    assert {e["text"] for e in driver.events("returned")} == {
+        f"there is no queue '{nowhere}' (default exchange, 312 NO_ROUTE)"}
     assert len(broker.take(queue, 200)) == 200
 
 
-def test_a_full_queue_nacks(stack, broker, drive):
-    queue = broker.queue(kind="classic", arguments={"x-max-length": 1, "x-overflow": "reject-publish"})
-    driver = drive([{"exchange": "", "routing_key": queue, "body": "x", "count": 20}], "--url", stack.env["AMQP_URL"])
+def test_a_return_says_what_lacks_a_queue(stack, broker, drive):
+    exchange = broker.exchange()
+    driver = drive([{"exchange": exchange, "routing_key": "it's.nothing"}], "--url", stack.env["AMQP_URL"])
     driver.end()
-    assert len(driver.events("nacked")) >= 10
-    assert len(driver.events("nacked")) + len(driver.events("confirmed")) == 20
+    returned, = driver.events("returned")
+    assert returned["text"] == f"no queue is bound for routing key 'it's.nothing' at exchange '{exchange}' (312 NO_ROUTE)"
+    assert "bind a queue" in returned["remedy"]
 
 
-def test_a_missing_exchange_closes_the_channel_and_it_comes_back(stack, broker, drive):
+def test_a_full_queue_nacks(stack, broker, drive):
+    exchange = broker.exchange()
+    broker.queue(exchange=exchange, kind="classic", arguments={"x-max-length": 1, "x-overflow": "reject-publish"})
+    driver = drive([{"exchange": exchange, "routing_key": "k", "body": "x", "count": 20}], "--url", stack.env["AMQP_URL"])
+    driver.end()
+    nacked = driver.events("nacked")
+    assert len(nacked) >= 10
+    assert len(nacked) + len(driver.events("confirmed")) == 20
+    assert nacked[0]["text"] == f"a queue refused the message for routing key 'k' at exchange '{exchange}' (basic.nack)"
+    assert "reject-publish" in nacked[0]["remedy"]
+
+
+@pytest.mark.parametrize("name", ["no_such", "it's", "' in vhost '/", "é", "a\nb", "x" * 210])
+def test_a_missing_exchange_is_named_and_the_channel_comes_back(stack, broker, drive, name):
     queue = broker.queue()
     driver = drive([{"id": 1, "exchange": "", "routing_key": queue, "body": "a"},
-                    {"id": 2, "exchange": "no_such_exchange", "routing_key": "x", "body": "b"},
+                    {"id": 2, "exchange": name, "routing_key": "x", "body": "b"},
                     {"id": 3, "exchange": "", "routing_key": queue, "body_size": 500000}],
                    "--url", stack.env["AMQP_URL"])
     driver.end()
     closed, = driver.events("channel_closed")
-    assert closed["amqp_code"] == 404 and "no_such_exchange" in closed["text"]
+    assert closed["amqp_code"] == 404 and "declare the exchange" in closed["remedy"]
+    assert [e["exchange"] for e in driver.events("named")] == [name]
     assert driver.names().count("up") == 2 and not driver.events("down")
     assert {e["id"] for e in driver.events("confirmed")} == {1, 3}
+
+
+def test_a_name_that_the_broker_cuts_is_not_taken_for_one(stack, drive):
+    driver = drive([{"exchange": "x" * 230, "routing_key": "x"}], "--url", stack.env["AMQP_URL"])
+    driver.end()
+    assert driver.events("channel_closed")[0]["amqp_code"] == 404
+    assert [e["exchange"] for e in driver.events("named")] == [None]
+
+
+@pytest.fixture
+def user(stack):
+    """A user who may log in and nothing else; user.allow(write, topic=(exchange, write)), user.url."""
+    class User:
+        name = "u_" + uuid.uuid4().hex[:8]
+        url = f"amqp://{name}:secret@127.0.0.1:{stack.env['AMQP_PORT']}/%2f"
+
+        def allow(self, write, topic=None):
+            stack.rabbitmqctl("set_permissions", "-p", "/", self.name, "", write, "")
+            if topic:
+                stack.rabbitmqctl("set_topic_permissions", "-p", "/", self.name, topic[0], topic[1], ".*")
+
+    stack.rabbitmqctl("add_user", User.name, "secret")
+    yield User()
+    stack.heal()
+    stack.rabbitmqctl("delete_user", User.name)
+
+
+def test_a_refused_exchange_is_named(stack, broker, drive, user):
+    refused, allowed = broker.exchange("refused"), broker.exchange("allowed")
+    queue = broker.queue(exchange=allowed)
+    user.allow(allowed)
+    driver = drive([{"id": 1, "exchange": refused, "routing_key": "k"},
+                    {"id": 2, "exchange": "", "routing_key": queue},
+                    {"id": 3, "exchange": "amq.default", "routing_key": queue},
+                    {"id": 4, "exchange": allowed, "routing_key": "k"}], "--url", user.url)
+    driver.end()
+    assert {e["amqp_code"] for e in driver.events("channel_closed")} == {403}
+    assert [e["exchange"] for e in driver.events("named")] == [refused, "", "amq.default"]
+    assert f'"{user.name}"' in driver.events("channel_closed")[0]["remedy"]
+    assert [e["id"] for e in driver.events("confirmed")] == [4]
+
+
+def test_a_refused_topic_does_not_name_its_exchange(stack, broker, drive, user):
+    exchange = broker.exchange()
+    broker.queue(exchange=exchange)
+    user.allow(".*", topic=(exchange, "^good$"))
+    driver = drive([{"id": 1, "exchange": exchange, "routing_key": "bad"},
+                    {"id": 2, "exchange": exchange, "routing_key": "good"}], "--url", user.url)
+    driver.end()
+    closed, = driver.events("channel_closed")
+    assert closed["amqp_code"] == 403 and "set_topic_permissions" in closed["remedy"]
+    assert [e["exchange"] for e in driver.events("named")] == [None]
+    assert [e["id"] for e in driver.events("confirmed")] == [2]
+
+
+def test_a_message_that_the_broker_cannot_take_names_nothing(stack, broker, drive):
+    """406: the header CC has to be a list."""
+    queue = broker.queue()
+    driver = drive([{"id": 1, "exchange": "", "routing_key": queue, "headers": {"CC": "not a list"}},
+                    {"id": 2, "exchange": "", "routing_key": queue}], "--url", stack.env["AMQP_URL"])
+    driver.end()
+    assert driver.events("channel_closed")[0]["amqp_code"] == 406
+    assert [e["exchange"] for e in driver.events("named")] == [None]
+    assert [e["id"] for e in driver.events("confirmed")] == [2]
 
 
 def test_what_amqp_cannot_carry_is_named_and_nothing_else_suffers(stack, broker, drive):
@@ -366,3 +448,46 @@ def test_an_idle_connection_is_kept_by_heartbeats(stack, broker, drive):
         stack.rabbitmqctl("set_vm_memory_high_watermark", "0.4")
     assert driver.end()["settled"] == 100000
     assert len(driver.events("up")) == 1 and len(driver.events("unblocked")) == 1
+
+
+def test_a_connection_closed_over_what_was_published(stack, broker, drive):
+    """541: a process of the broker's dies while messages are in flight; the culprit may be among them."""
+    queue = broker.queue()
+    driver = drive([{"exchange": "", "routing_key": queue, "body_size": 2000, "count": 100000}], "--url",
+                   stack.env["AMQP_URL"])
+    driver.wait("up")
+    stack.rabbitmqctl("eval", "[exit(P, for_a_test) || P <- rabbit_channel:list_local()].")
+    down = driver.wait("down")[0]
+    closed, = driver.events("channel_closed")
+    assert closed["amqp_code"] == down["amqp_code"] == 541
+    assert [e["exchange"] for e in driver.events("named")] == [None]
+    assert down["retry_ms"] <= 100
+    assert driver.end()["settled"] == 100000
+
+
+# ---- what the owner asks for ----------------------------------------------------------------------------
+
+
+def test_a_closed_link_is_opened_again(stack, broker, drive):
+    queue = broker.queue()
+    driver = drive([{"exchange": "", "routing_key": queue, "body": "x", "count": 10}], "--url", stack.env["AMQP_URL"],
+                   "--twice")
+    driver.end()
+    assert [name for name in driver.names() if name != "confirmed"] == ["up", "closed", "up", "closed", "end"]
+    assert [e["fd"] for e in driver.events("closed")] == [-1, -1]
+    assert len(driver.events("confirmed")) == 20
+    assert [m.headers["x-outbox-id"] for m in broker.take(queue, 20)] == 2 * list(range(1, 11))
+
+
+def test_a_reset_goes_on_at_the_next_url(stack, broker, drive):
+    """At once and without a word; what was unsettled is published again."""
+    queue = broker.queue()
+    port = stack.env["AMQP_PORT"]
+    driver = drive([{"exchange": "", "routing_key": queue, "body_size": 20000, "count": 3000}],
+                   "--url", f"amqp://guest:guest@127.0.0.1:{port}", "--url", f"amqp://guest:guest@localhost:{port}",
+                   "--reset")
+    driver.end()
+    assert not driver.events("down") and not driver.events("channel_closed")
+    first, second = (e["peer"] for e in driver.events("up"))
+    assert "127.0.0.1" in first and "localhost" in second
+    assert {m.headers["x-outbox-id"] for m in broker.take(queue, broker.count(queue))} == set(range(1, 3001))

@@ -25,25 +25,29 @@ struct model {
 	unsigned int unsettled;
 };
 
+static struct message messages[TAGS];
+
 static void
 add(struct model * m)
 {
-	confirms_add(&m->confirms, m->next + 1000, (int64_t)m->next * 7);
+	messages[m->next].id = (int64_t)m->next * 7;
+	confirms_add(&m->confirms, m->next + 1000, &messages[m->next]);
 	m->tags[m->next++] = WAITS;
 	m->unsettled++;
 }
 
 static void
-settled(void * context, uint64_t ticket, bool nacked, uint16_t return_code)
+settled(void * context, const struct confirms_entry * entry, bool nacked)
 {
 	struct model * m = context;
-	uint64_t tag = ticket - 1000;
+	uint64_t tag = entry->ticket - 1000;
 
 	assert_in_range(tag, 1, TAGS - 1);
 	m->settled[tag]++;
 	m->unsettled--;
 	m->nacked[tag] = nacked;
-	m->returned[tag] = return_code == 312;
+	assert_ptr_equal(entry->message, &messages[tag]);
+	m->returned[tag] = entry->return_code == 312;
 	if (m->add_when_settled && m->next < TAGS && !confirms_full(&m->confirms))
 		add(m);
 }
@@ -175,6 +179,33 @@ test_refuses_tags_that_were_never_given(void ** state)
 	confirms_free(&m.confirms);
 }
 
+static void
+ignored(void * context, const struct confirms_entry * entry, bool nacked)
+{
+	(void)context, (void)entry, (void)nacked;
+}
+
+static void
+test_knows_the_exchanges_of_what_is_unsettled(void ** state)
+{
+	static const struct message a = {.exchange = {"a", 1}}, none = {.exchange = {NULL, 0}};
+	static struct model m;
+
+	(void)state;
+	memset(&m, 0, sizeof(m));
+	assert_int_equal(confirms_init(&m.confirms, 50), 0);
+	assert_false(confirms_has_exchange(&m.confirms, bytes_from("a")));
+	confirms_add(&m.confirms, 0, &a);
+	confirms_add(&m.confirms, 0, &none);
+	assert_true(confirms_has_exchange(&m.confirms, bytes_from("a")));
+	assert_true(confirms_has_exchange(&m.confirms, bytes_from("")));
+	assert_false(confirms_has_exchange(&m.confirms, bytes_from("b")));
+	assert_int_equal(confirms_settle(&m.confirms, 2, false, false, ignored, NULL), 0);
+	assert_true(confirms_has_exchange(&m.confirms, bytes_from("a")));
+	assert_false(confirms_has_exchange(&m.confirms, bytes_from("")));
+	confirms_free(&m.confirms);
+}
+
 int
 main(void)
 {
@@ -182,6 +213,7 @@ main(void)
 	    cmocka_unit_test(test_settles_each_tag_once_whatever_the_order),
 	    cmocka_unit_test(test_is_full_at_its_size_and_begins_anew),
 	    cmocka_unit_test(test_refuses_tags_that_were_never_given),
+	    cmocka_unit_test(test_knows_the_exchanges_of_what_is_unsettled),
 	};
 
 	return (cmocka_run_group_tests(tests, NULL, NULL));
