@@ -72,7 +72,7 @@ test: ## install what is missing, build, run the unit and integration tests
 
 unit-tests: $(UNIT_TESTS)
 drivers: $(DRIVERS)
-everything: all unit-tests bench-programs drivers $(BUILD)/tests/simulation/simulate
+everything: all unit-tests bench-programs drivers fuzz-objects $(BUILD)/tests/simulation/simulate
 
 check-unit: unit-tests ## run the unit tests (cmocka)
 	@failed=; for t in $(UNIT_TESTS); do $(UNIT_RUNNER) $$t || failed="$$failed $$t"; done; \
@@ -98,6 +98,23 @@ asan: ## build with address and undefined-behaviour sanitizers in build/asan, ru
 tsan: ## build with the thread sanitizer in build/tsan, run the unit tests
 	$(MAKE) BUILD=build/tsan CFLAGS='$(SANITIZER_FLAGS) -fsanitize=thread' \
 		UNIT_RUNNER='setarch --addr-no-randomize' all check-unit
+
+# FUZZ_SECONDS=3600 FUZZ_TARGETS=link looks longer at one.  libFuzzer is clang's.
+FUZZ_SECONDS ?= 60
+FUZZ_SOURCES := $(filter-out tests/fuzz/reference.c,$(wildcard tests/fuzz/*.c))
+FUZZ_TARGETS ?= $(FUZZ_SOURCES:tests/fuzz/%.c=%)
+FUZZ_PROGRAMS = $(FUZZ_TARGETS:%=$(BUILD)/tests/fuzz/%)
+FUZZ_FLAGS = $(SANITIZER_FLAGS) -fsanitize=fuzzer-no-link,address,undefined
+fuzz-objects: $(FUZZ_SOURCES:%.c=$(BUILD)/%.o) $(BUILD)/tests/fuzz/reference.o
+fuzz-programs: $(FUZZ_PROGRAMS)
+
+$(FUZZ_PROGRAMS): %: %.o $(BUILD)/tests/fuzz/reference.o $(BUILD)/librelay.a
+	$(CC) $(CFLAGS) -fsanitize=fuzzer $(EXTRA_CFLAGS) -o $@ $^ $(ALL_LIBS)
+
+fuzz: ## feed the parsers what libFuzzer thinks of, FUZZ_SECONDS (60) a target; first all of tests/fuzz/corpus
+	tests/support/install build lint
+	$(MAKE) CC=clang BUILD=build/fuzz CFLAGS='$(FUZZ_FLAGS)' fuzz-programs
+	tests/fuzz/run build/fuzz/tests/fuzz $(FUZZ_SECONDS) $(FUZZ_TARGETS)
 
 lint: ## format, include rules, cppcheck, clang-tidy, gcc and clang with -Werror
 	tests/support/install build test lint
@@ -178,9 +195,10 @@ help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1	\2/p' Makefile | expand -t 20
 
 -include $(RELAY_OBJECTS:.o=.d) $(UNIT_TESTS:=.d) $(SIMULATION_OBJECTS:.o=.d) $(DRIVERS:=.d) \
-	$(wildcard $(BENCH)/*.d)
+	$(wildcard $(BENCH)/*.d $(BUILD)/tests/fuzz/*.d)
 FORCE:
 .PHONY: FORCE all debug test unit-tests drivers everything check-unit check-integration check-simulation asan tsan \
+	fuzz fuzz-objects fuzz-programs \
 	lint format format-check demo bench bench-quick bench-programs install uninstall dist clean help
 .SECONDARY:
 .DELETE_ON_ERROR:

@@ -131,7 +131,7 @@ fill_value(struct headers * h, amqp_field_value_t * out, json_t * value)
 	case JSON_ARRAY:
 		out->kind = AMQP_FIELD_KIND_ARRAY;
 		out->value.array.num_entries = (int)json_array_size(value);
-		out->value.array.entries = h->values + h->value_count;
+		out->value.array.entries = h->values == NULL ? NULL : h->values + h->value_count;
 		h->value_count += json_array_size(value);
 		json_array_foreach(value, i, child)
 		    fill_value(h, &out->value.array.entries[i], child);
@@ -203,13 +203,11 @@ plain_object(struct headers * h, struct bytes text, const amqp_table_entry_t * o
 		    (p = plain_string(skip_spaces(p, end), end, &value)) == NULL ||
 		    (p = skip_spaces(p, end)) == end)
 			return (-1);
-		if (!has_key(own, own_count, key)) {
-			if (used == own_count + PLAIN_MAX ||
-			    has_key(entries + own_count, used - own_count, key))
-				return (-1);
-			entries[used++] = (amqp_table_entry_t){.key = key,
-			    .value = {.kind = AMQP_FIELD_KIND_UTF8, .value.bytes = value}};
-		}
+		if (used == own_count + PLAIN_MAX || has_key(own, own_count, key) ||
+		    has_key(entries + own_count, used - own_count, key))
+			return (-1);
+		entries[used++] = (amqp_table_entry_t){.key = key,
+		    .value = {.kind = AMQP_FIELD_KIND_UTF8, .value.bytes = value}};
 	} while (*p++ == ',');
 	if (p[-1] != '}' || p != end)
 		return (-1);

@@ -32,6 +32,25 @@ enum column {
 /* The fields of the record RARE. */
 enum rare { TYPE, APP_ID, CONTENT_ENCODING, CORRELATION_ID, REPLY_TO, EXPIRATION, PRIORITY, RARES };
 
+/*
+ * What a column's value must look like.  The server keeps to its types, but an
+ * owner can alter them, and nothing may be read past the end of a value.
+ */
+struct form {
+	bool required;
+	size_t width; /* bytes; 0: any number */
+};
+
+static const struct form column_forms[COLUMNS] = {[ID] = {true, 8},
+    [SIZE] = {true, 4},
+    [MESSAGE_ID] = {true, 16},
+    [CREATED_AT] = {true, 8},
+    [PERSISTENT] = {true, 1},
+    [EXCHANGE] = {true, 0},
+    [ROUTING_KEY] = {true, 0}};
+
+static const struct form rare_forms[RARES] = {[EXPIRATION] = {false, 8}, [PRIORITY] = {false, 2}};
+
 /* Bodies of this mean size are worth keeping the result for. */
 #define LARGE_MEAN 4096
 
@@ -77,6 +96,14 @@ block_destroy(struct batch * batch)
 	free(batch);
 }
 
+static bool
+has_form(struct bytes value, const struct form * form)
+{
+	if (!bytes_present(value))
+		return (!form->required);
+	return (form->width == 0 || value.len == form->width);
+}
+
 /*
  * A record is sent as the number of its fields, and for each its type, its
  * length (-1: NULL) and its bytes.
@@ -84,9 +111,11 @@ block_destroy(struct batch * batch)
 static int
 read_record(struct bytes record, struct bytes * fields, size_t count)
 {
-	const char * at = record.data + sizeof(uint32_t);
 	const char * end = record.data + record.len;
+	const char * at = record.data + sizeof(uint32_t);
 
+	if (record.len < sizeof(uint32_t))
+		return (-1);
 	for (size_t i = 0; i < count; i++) {
 		uint32_t len;
 
@@ -96,14 +125,22 @@ read_record(struct bytes record, struct bytes * fields, size_t count)
 		len = be32toh(len);
 		at += 2 * sizeof(uint32_t);
 		fields[i] = BYTES_NONE;
-		if (len == UINT32_MAX)
-			continue;
-		if ((size_t)(end - at) < len)
+		if (len != UINT32_MAX) {
+			if ((size_t)(end - at) < len)
+				return (-1);
+			fields[i] = (struct bytes){at, len};
+			at += len;
+		}
+		if (!has_form(fields[i], &rare_forms[i]))
 			return (-1);
-		fields[i] = (struct bytes){at, len};
-		at += len;
 	}
 	return (0);
+}
+
+static bool
+has_version(struct bytes json)
+{
+	return (!bytes_present(json) || json.len > 0);
 }
 
 /* Each call into libpq costs, so a column that is not empty takes two. */
@@ -118,8 +155,13 @@ read_row(const PGresult * result, int number, int base, struct row * row)
 		if (len > 0 || !PQgetisnull(result, number, base + i))
 			row->columns[i] = (struct bytes){PQgetvalue(result, number, base + i),
 			    (size_t)len};
+		if (!has_form(row->columns[i], &column_forms[i]))
+			return (-1);
 		row->length += (size_t)len;
 	}
+	/* jsonb begins with its version. */
+	if (!has_version(row->columns[PAYLOAD_JSON]) || !has_version(row->columns[HEADERS]))
+		return (-1);
 	if (bytes_present(row->columns[RARE]))
 		return (read_record(row->columns[RARE], row->rares, RARES));
 	memset(row->rares, 0, sizeof(row->rares));
@@ -218,9 +260,22 @@ make_block(const struct row * row)
 	return (&block->message);
 }
 
-/* -1: out of memory, or not what was asked for. */
 static int
-read_rows(const PGresult * result, int first, int base, struct rows * rows)
+no_memory(int rows, struct error * e)
+{
+	return (error_set(e, EXIT_BUG, "cannot take %d rows: out of memory", rows));
+}
+
+static int
+bad_form(struct error * e)
+{
+	error_set(e, EXIT_CONFIGURATION,
+	    "the table of messages has a column whose values are not what the migrations made it for");
+	return (error_remedy(e, "give the altered column its type back"));
+}
+
+static int
+read_rows(const PGresult * result, int first, int base, struct rows * rows, struct error * e)
 {
 	struct row row;
 	struct message * m;
@@ -228,13 +283,13 @@ read_rows(const PGresult * result, int first, int base, struct rows * rows)
 
 	if (rows->result != NULL &&
 	    (rows->inside = calloc((size_t)count, sizeof(*rows->inside))) == NULL)
-		return (-1);
+		return (no_memory(count, e));
 	for (int i = 0; i < count; i++) {
 		if (read_row(result, first + i, base, &row))
-			return (-1);
+			return (bad_form(e));
 		if (rows->result == NULL) {
 			if ((m = make_block(&row)) == NULL)
-				return (-1);
+				return (no_memory(count, e));
 		} else {
 			m = &rows->inside[i];
 			m->batch = &rows->batch;
@@ -264,21 +319,27 @@ rows_to_batch(PGresult ** result, int column, int64_t * bytes, struct error * e)
 		first++;
 	if (first == tuples)
 		return (NULL);
-	for (int row = first; row < tuples; row++)
-		*bytes += wire_int32(from, row, column + SIZE);
-	rows = calloc(1, sizeof(*rows) + (size_t)(tuples - first) * sizeof(rows->messages[0]));
-	if (rows != NULL) {
-		rows->batch = (struct batch){.references = 1,
-		    .messages = rows->messages,
-		    .destroy = rows_destroy};
-		if (*bytes / (tuples - first) > LARGE_MEAN) {
-			rows->result = *result;
-			*result = NULL;
+	for (int row = first; row < tuples; row++) {
+		if (PQgetlength(from, row, column + SIZE) != sizeof(int32_t)) {
+			bad_form(e);
+			return (NULL);
 		}
+		*bytes += wire_int32(from, row, column + SIZE);
 	}
-	if (rows == NULL || read_rows(from, first, column, rows)) {
-		batch_unref(rows == NULL ? NULL : &rows->batch);
-		error_set(e, EXIT_BUG, "cannot take %d rows: out of memory", tuples - first);
+	rows = calloc(1, sizeof(*rows) + (size_t)(tuples - first) * sizeof(rows->messages[0]));
+	if (rows == NULL) {
+		no_memory(tuples - first, e);
+		return (NULL);
+	}
+	rows->batch = (struct batch){.references = 1,
+	    .messages = rows->messages,
+	    .destroy = rows_destroy};
+	if (*bytes / (tuples - first) > LARGE_MEAN) {
+		rows->result = *result;
+		*result = NULL;
+	}
+	if (read_rows(from, first, column, rows, e)) {
+		batch_unref(&rows->batch);
 		return (NULL);
 	}
 	return (&rows->batch);
