@@ -15,10 +15,17 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "postgres/dsn.h"
 #include "postgres/sqlerror.h"
 
 #define REQUESTS_MAX 32
 #define PASSWORD_MAX 1024
+
+/*
+ * Every statement has a timeout of a minute at most (source.c), so a server that
+ * says nothing for longer, while it owes an answer, is one that hangs.
+ */
+#define SILENCE_MAX CLOCK_S(75)
 
 /* How often one turn reads before it looks at the other sockets. */
 #define READS_PER_TURN 16
@@ -47,12 +54,16 @@ struct connection {
 	enum state state;
 	PGconn * conn;
 	PostgresPollingStatusType polling;
-	clock_ns connect_deadline;
-	struct error failure; /* found outside a turn, told by the next */
+	clock_ns connect_deadline; /* of the host that is being tried */
+	const char * host;         /* which that is */
+	size_t first_host;         /* where the next attempt begins in the dsn's list */
+	struct error last_words;   /* the server's, unasked, before it hung up; or clear */
+	struct error failure;      /* found outside a turn, told by the next */
 	bool failure_pending;
 	bool want_write;
 	clock_ns proof;
 	clock_ns last_sent;
+	clock_ns last_read; /* when anything came */
 	struct request requests[REQUESTS_MAX];
 	size_t first;
 	size_t pending;
@@ -75,8 +86,22 @@ connection_note_failure(struct connection * connection)
 {
 	if (connection->failure_pending)
 		return;
-	sqlerror_from_connection(&connection->failure, connection->conn);
+	if (connection->last_words.text[0] != '\0')
+		connection->failure = connection->last_words;
+	else
+		sqlerror_from_connection(&connection->failure, connection->conn);
 	connection->failure_pending = true;
+}
+
+/* Without it libpq writes to stderr.  Only why the session ends is of interest. */
+static void
+connection_take_notice(void * context, const PGresult * notice)
+{
+	struct connection * connection = context;
+	const char * severity = PQresultErrorField(notice, PG_DIAG_SEVERITY_NONLOCALIZED);
+
+	if (severity != NULL && strcmp(severity, "FATAL") == 0)
+		sqlerror_from_result(&connection->last_words, notice);
 }
 
 struct connection *
@@ -112,6 +137,7 @@ connection_close(struct connection * connection)
 	connection->failure_pending = false;
 	connection->want_write = false;
 	connection->proof = 0;
+	error_clear(&connection->last_words);
 }
 
 bool
@@ -129,16 +155,6 @@ connection_fail(struct connection * connection)
 	connection->events.failed(connection->context, &e);
 }
 
-static unsigned int
-count_hosts(const char * dsn)
-{
-	unsigned int hosts = 1;
-
-	for (; *dsn != '\0'; dsn++)
-		hosts += *dsn == ',';
-	return (hosts);
-}
-
 void
 connection_connect(struct connection * connection, clock_ns now)
 {
@@ -146,14 +162,14 @@ connection_connect(struct connection * connection, clock_ns now)
 	/* What stands before dbname yields to the dsn, what follows beats it. */
 	const char * keywords[] = {"target_session_attrs", "keepalives_idle", "keepalives_interval",
 	    "keepalives_count", "tcp_user_timeout", "dbname", "application_name", "client_encoding",
-	    "password", NULL};
+	    "password", "host", "hostaddr", "port", NULL};
 	const char * values[] = {"read-write", "5", "2", "3", "8000", connection->options.dsn,
-	    connection->options.application_name, "UTF8", NULL, NULL};
+	    connection->options.application_name, "UTF8", NULL, NULL, NULL, NULL, NULL};
+	struct dsn_hosts hosts;
 
 	connection_close(connection);
 	connection->state = CONNECTING;
-	connection->connect_deadline = now +
-	    connection->options.connect_timeout * count_hosts(connection->options.dsn);
+	connection->connect_deadline = now + connection->options.connect_timeout;
 	if (connection->options.password_file != NULL) {
 		if (file_read_secret(connection->options.password_file, password, sizeof(password),
 			&connection->failure)) {
@@ -162,9 +178,17 @@ connection_connect(struct connection * connection, clock_ns now)
 		}
 		values[8] = password;
 	}
+	dsn_rotate_hosts(connection->options.dsn, connection->first_host, &hosts);
+	values[9] = hosts.host;
+	values[10] = hosts.hostaddr;
+	values[11] = hosts.port;
 	connection->conn = PQconnectStartParams(keywords, values, 1);
+	dsn_free_hosts(&hosts);
 	explicit_bzero(password, sizeof(password));
+	if (connection->conn != NULL)
+		PQsetNoticeReceiver(connection->conn, connection_take_notice, connection);
 	connection->polling = PGRES_POLLING_WRITING;
+	connection->host = NULL;
 	if (connection->conn == NULL || PQstatus(connection->conn) == CONNECTION_BAD)
 		connection_note_failure(connection);
 }
@@ -198,8 +222,34 @@ connection_apply_settings(struct connection * connection, clock_ns now)
 		    ", set_config('%s', $%d, false)", s[0], count + 1);
 		parameters[count++] = s[1];
 	}
+	/* Ends a session that only listens; known since Postgres 14. */
+	if (PQserverVersion(connection->conn) >= 140000)
+		snprintf(sql + length, sizeof(sql) - length,
+		    ", set_config('idle_session_timeout', '0', false)");
 	connection_send(connection, now, sql, count, parameters, connection_answer_settings,
 	    connection);
+}
+
+/*
+ * libpq goes on to the next host by itself when one refuses, but waits for ever
+ * for one that says nothing.  Each has its time; the next attempt begins behind
+ * the silent one.
+ */
+static void
+connection_check_patience(struct connection * connection, clock_ns now)
+{
+	/* Each host of the list has a string of its own. */
+	if (connection->host != PQhost(connection->conn)) {
+		connection->host = PQhost(connection->conn);
+		connection->connect_deadline = now + connection->options.connect_timeout;
+	}
+	if (now < connection->connect_deadline)
+		return;
+	connection->first_host++;
+	error_set(&connection->failure, EXIT_UNREACHABLE, "Postgres at %s did not answer in time",
+	    connection_host(connection));
+	error_remedy(&connection->failure, "check that the server runs and can be reached");
+	connection->failure_pending = true;
 }
 
 static void
@@ -227,12 +277,7 @@ connection_go_on_connecting(struct connection * connection, clock_ns now)
 		fd.fd = PQsocket(connection->conn);
 		fd.events = connection_poll_events(connection);
 	}
-	if (now >= connection->connect_deadline) {
-		error_set(&connection->failure, EXIT_UNREACHABLE,
-		    "Postgres at %s did not answer in time", connection_host(connection));
-		error_remedy(&connection->failure, "check that the server runs and can be reached");
-		connection->failure_pending = true;
-	}
+	connection_check_patience(connection, now);
 }
 
 static struct request *
@@ -401,9 +446,19 @@ connection_turn(struct connection * connection, clock_ns now, bool readable)
 {
 	if (connection->state == CONNECTING && !connection->failure_pending)
 		connection_go_on_connecting(connection, now);
-	if (connection->state == OPEN && !connection->failure_pending && readable)
+	if (connection->state == OPEN && !connection->failure_pending && readable) {
+		connection->last_read = now;
 		connection_read(connection);
+	}
 	connection_flush(connection);
+	if (connection->state == OPEN && !connection->failure_pending &&
+	    now >= connection_deadline(connection)) {
+		error_set(&connection->failure, EXIT_UNREACHABLE, "Postgres at %s answers no more",
+		    connection_host(connection));
+		error_remedy(&connection->failure, "check that the server runs and can be reached");
+		connection->failure_pending = true;
+		connection->first_host++;
+	}
 	if (connection->failure_pending && connection->state != CLOSED)
 		connection_fail(connection);
 }
@@ -425,9 +480,16 @@ connection_poll_events(const struct connection * connection)
 clock_ns
 connection_deadline(const struct connection * connection)
 {
+	const struct request * oldest = &connection->requests[connection->first % REQUESTS_MAX];
+
 	if (connection->failure_pending)
 		return (0);
-	return (connection->state == CONNECTING ? connection->connect_deadline : CLOCK_NEVER);
+	if (connection->state == CONNECTING)
+		return (connection->connect_deadline);
+	if (connection->pending == 0)
+		return (CLOCK_NEVER);
+	return (SILENCE_MAX +
+	    (oldest->sent > connection->last_read ? oldest->sent : connection->last_read));
 }
 
 clock_ns
@@ -446,6 +508,12 @@ size_t
 connection_pending(const struct connection * connection)
 {
 	return (connection->pending);
+}
+
+int
+connection_backend_pid(const struct connection * connection)
+{
+	return (connection->conn == NULL ? 0 : PQbackendPID(connection->conn));
 }
 
 const char *

@@ -44,7 +44,7 @@ struct connection_options {
 	const char * password_file; /* NULL: none; read at each attempt */
 	const char * application_name;
 	const char * const * settings; /* name, value, ..., NULL: set after login */
-	clock_ns connect_timeout;
+	clock_ns connect_timeout;      /* for each host */
 };
 
 /**
@@ -124,6 +124,13 @@ clock_ns connection_last_sent(const struct connection * connection);
  * How many requests are open.
  */
 size_t connection_pending(const struct connection * connection);
+
+/**
+ * connection_backend_pid(connection):
+ * The server process that answers, as the other side said at login: not so if
+ * that was a pooler.
+ */
+int connection_backend_pid(const struct connection * connection);
 
 /**
  * connection_database(connection), connection_host(connection):

@@ -2,6 +2,7 @@
 
 #include <stdbool.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <libpq-fe.h>
@@ -142,4 +143,50 @@ dsn_describe(const char * dsn, char text[DSN_DESCRIPTION_MAX])
 	else if (!fits)
 		snprintf(text, DSN_DESCRIPTION_MAX, "***");
 	PQconninfoFree(options);
+}
+
+/* "a,b,c" from b: "b,c,a"; NULL for a list of one, or without memory. */
+static char *
+rotate_list(const char * list, size_t first)
+{
+	size_t count = 1;
+	const char * from = list;
+	char * rotated;
+
+	for (const char * c = list; *c != '\0'; c++)
+		count += *c == ',';
+	if (first % count == 0)
+		return (NULL);
+	for (size_t i = 0; i < first % count; i++)
+		from = strchr(from, ',') + 1;
+	if (asprintf(&rotated, "%s,%.*s", from, (int)(from - list - 1), list) < 0)
+		return (NULL);
+	return (rotated);
+}
+
+void
+dsn_rotate_hosts(const char * dsn, size_t first, struct dsn_hosts * hosts)
+{
+	PQconninfoOption * options = PQconninfoParse(dsn, NULL);
+
+	*hosts = (struct dsn_hosts){0};
+	for (PQconninfoOption * o = options; o != NULL && o->keyword != NULL; o++) {
+		if (o->val == NULL)
+			continue;
+		if (strcmp(o->keyword, "host") == 0)
+			hosts->host = rotate_list(o->val, first);
+		else if (strcmp(o->keyword, "hostaddr") == 0)
+			hosts->hostaddr = rotate_list(o->val, first);
+		else if (strcmp(o->keyword, "port") == 0)
+			hosts->port = rotate_list(o->val, first);
+	}
+	PQconninfoFree(options);
+}
+
+void
+dsn_free_hosts(struct dsn_hosts * hosts)
+{
+	free(hosts->host);
+	free(hosts->hostaddr);
+	free(hosts->port);
 }

@@ -23,4 +23,22 @@ int dsn_check(const char * dsn, struct error * e);
  */
 void dsn_describe(const char * dsn, char text[DSN_DESCRIPTION_MAX]);
 
+/*
+ * The hosts that a DSN lists, begun with another than the first.  NULL: as the
+ * DSN has it.
+ */
+struct dsn_hosts {
+	char * host;
+	char * hostaddr;
+	char * port;
+};
+
+/**
+ * dsn_rotate_hosts(dsn, first, hosts):
+ * Begin the lists with number ${first} (from 0, taken modulo their length).
+ * The caller frees them by dsn_free_hosts.  Out of memory: as the DSN has it.
+ */
+void dsn_rotate_hosts(const char * dsn, size_t first, struct dsn_hosts * hosts);
+void dsn_free_hosts(struct dsn_hosts * hosts);
+
 #endif /* POSTGRES_DSN_H */

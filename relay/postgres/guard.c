@@ -27,7 +27,13 @@ const char guard_server_sql[] =
     "false), "
     "EXISTS (SELECT FROM pg_proc p JOIN pg_namespace n ON n.oid = p.pronamespace "
     "WHERE n.nspname = $1 AND p.proname = 'schema_version'), "
-    "current_database(), current_user::text";
+    "current_database(), current_user::text, pg_backend_pid()";
+
+int32_t
+guard_backend_pid(const PGresult * result)
+{
+	return (wire_int32(result, 0, 7));
+}
 
 int
 guard_check_server(const PGresult * result, const char * schema, struct error * e)
@@ -38,7 +44,9 @@ guard_check_server(const PGresult * result, const char * schema, struct error * 
 		error_set(e, EXIT_CONFIGURATION,
 		    "the server of database %s is a standby; its snapshots hide late commits",
 		    database);
-		return (error_remedy(e, "name the primary, or all hosts, in postgres.dsn"));
+		strcpy(e->sqlstate, GUARD_STANDBY);
+		return (error_remedy(e,
+		    "name the primary, or all hosts, in postgres.dsn, without target_session_attrs"));
 	}
 	if (wire_int32(result, 0, 1) < SERVER_OLDEST) {
 		error_set(e, EXIT_CONFIGURATION, "the server is older than Postgres 13");

@@ -35,9 +35,17 @@ extern const char guard_server_sql[];
 
 /**
  * guard_check_server(result, schema, e):
- * Judge the answer to guard_server_sql.  0, or -1 with ${e}.
+ * Judge the answer to guard_server_sql.  0, or -1 with ${e}; for a standby its
+ * sqlstate is GUARD_STANDBY.
  */
+#define GUARD_STANDBY "25006"
 int guard_check_server(const PGresult * result, const char * schema, struct error * e);
+
+/**
+ * guard_backend_pid(result):
+ * The server process that gave the answer to guard_server_sql.
+ */
+int32_t guard_backend_pid(const PGresult * result);
 
 /* Answers with one row; only after guard_check_server said yes. */
 extern const char guard_schema_sql[];

@@ -72,3 +72,9 @@ marks_write(struct marks * marks, struct connection * connection, clock_ns now,
 	snprintf(numbers[7], sizeof(numbers[7]), "%" PRIu32, marks->identity.table_oid);
 	connection_send_prepared(connection, now, "mark", 10, parameters, answer, context);
 }
+
+void
+marks_take_back(struct marks * marks)
+{
+	marks->seq--;
+}

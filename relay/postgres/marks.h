@@ -38,4 +38,11 @@ struct mark {
 void marks_write(struct marks * marks, struct connection * connection, clock_ns now,
     const struct mark * mark, connection_answer * answer, void * context);
 
+/**
+ * marks_take_back(marks):
+ * The mark just answered for was refused and none was written since: the next
+ * one takes its number.
+ */
+void marks_take_back(struct marks * marks);
+
 #endif /* POSTGRES_MARKS_H */

@@ -30,6 +30,7 @@
 #include "postgres/marks.h"
 #include "postgres/rotation.h"
 #include "postgres/connection.h"
+#include "postgres/pooler.h"
 #include "postgres/sql.h"
 #include "postgres/wake.h"
 #include "postgres/wire.h"
@@ -39,6 +40,9 @@
  * more than the piece.  In bulk the socket's buffer collects them meanwhile.
  */
 #define BULK_PAUSE CLOCK_MS(1)
+
+/* Shorter than the lease: whoever waits for a lock still proves that it leads. */
+#define LOCK_TIMEOUT "5s"
 
 enum state { DOWN, CONNECTING, CONTENDING, LEADING };
 
@@ -54,6 +58,7 @@ struct source {
 	struct connection * connection;
 	struct cursor * cursor;
 	struct marks * marks;
+	struct pooler * pooler;
 	struct wake * wake;
 	struct rotation * rotation;
 	struct flush * flush; /* NULL unless wait_for_flush */
@@ -65,7 +70,7 @@ struct source {
 	clock_ns now; /* of this turn, for answers */
 	clock_ns retry_at;
 	struct backoff backoff;
-	bool was_connected; /* ever */
+	bool was_well; /* ever: the checks found nothing */
 	bool has_trigger;
 	bool told_standby;
 	uint64_t random;
@@ -80,7 +85,11 @@ struct source {
 	struct batch * held_batch; /* FETCH_FLUSHING */
 	uint64_t held_interval;
 	bool held_exhausted;
-	uint64_t recording;   /* interval of the open mark; 0: none */
+	uint64_t recording;      /* interval of the open mark; 0: none */
+	struct source_mark mark; /* that mark */
+	clock_ns mark_again_at;  /* the server could not take it; CLOCK_NEVER: no such */
+	struct backoff mark_backoff;
+	int64_t mark_warned;
 	struct error failure; /* found in an answer; ends this turn */
 	bool failed;
 };
@@ -94,13 +103,15 @@ static const char * const connection_settings[] = {"enable_seqscan", "off", "ena
     "off", "enable_hashjoin", "off", "enable_mergejoin", "off", "jit", "off", "work_mem", "16MB",
     "plan_cache_mode", "force_generic_plan", "synchronous_commit", "local",
     "default_transaction_isolation", "read committed", "statement_timeout", "60s",
-    "idle_in_transaction_session_timeout", "60s", "lock_timeout", "10s", NULL};
+    "idle_in_transaction_session_timeout", "60s", "lock_timeout", LOCK_TIMEOUT, NULL};
 
 static const char * const listener_settings[] = {"statement_timeout", "10s", NULL};
 
 static void source_on_fetched(void * context, struct batch * batch, uint64_t interval,
     bool exhausted, const struct error * e);
+static void source_on_marked(void * context, PGresult ** result, const struct error * e);
 static void source_on_connected(void * context);
+static void source_on_pooler(void * context, bool lends);
 static void source_on_failed(void * context, const struct error * e);
 
 static const struct connection_events main_events = {.connected = source_on_connected,
@@ -133,10 +144,13 @@ source_new(const struct source_options * options, const struct source_events * e
 	listener = source->connection_options;
 	listener.settings = listener_settings;
 	backoff_init(&source->backoff, CLOCK_MS(200), 2, CLOCK_S(10), options->seed);
+	backoff_init(&source->mark_backoff, CLOCK_MS(100), 2, CLOCK_S(3), options->seed);
+	source->mark_again_at = CLOCK_NEVER;
 	source->connection = connection_new(&source->connection_options, &main_events, source);
 	source->cursor = cursor_new(options->schema, source_on_fetched, source);
 	source->marks = marks_new(options->schema);
 	source->rotation = rotation_new(options->schema);
+	source->pooler = pooler_new(&source->connection_options, source_on_pooler, source);
 	source->wake = wake_new(&(struct wake_options){.schema = options->schema,
 	    .listen = options->listen,
 	    .poll_interval = options->poll_interval,
@@ -148,9 +162,10 @@ source_new(const struct source_options * options, const struct source_events * e
 	if (options->wait_for_flush)
 		source->flush = flush_new();
 	if (source->connection == NULL || source->cursor == NULL || source->marks == NULL ||
-	    source->rotation == NULL || source->wake == NULL || source->guard_schema == NULL ||
-	    source->guard_record == NULL || source->lead_try == NULL ||
-	    source->lead_end_stuck == NULL || (options->wait_for_flush && source->flush == NULL)) {
+	    source->rotation == NULL || source->pooler == NULL || source->wake == NULL ||
+	    source->guard_schema == NULL || source->guard_record == NULL ||
+	    source->lead_try == NULL || source->lead_end_stuck == NULL ||
+	    (options->wait_for_flush && source->flush == NULL)) {
 		error_set(e, EXIT_BUG, "out of memory");
 		source_free(source);
 		return (NULL);
@@ -170,6 +185,7 @@ source_free(struct source * source)
 	free(source->guard_schema);
 	flush_free(source->flush);
 	wake_free(source->wake);
+	pooler_free(source->pooler);
 	rotation_free(source->rotation);
 	marks_free(source->marks);
 	cursor_free(source->cursor);
@@ -190,10 +206,12 @@ source_go_down(struct source * source, const struct error * e, bool fatal)
 	source->fetch = FETCH_NONE;
 	source->more = false;
 	source->recording = 0;
+	source->mark_again_at = CLOCK_NEVER;
 	source->told_standby = false;
 	batch_unref(source->held_batch);
 	source->held_batch = NULL;
 	connection_close(source->connection);
+	pooler_stop(source->pooler);
 	wake_stop(source->wake);
 	retry_in = fatal ? CLOCK_NEVER : backoff_next(&source->backoff);
 	source->retry_at = fatal ? CLOCK_NEVER : source->now + retry_in;
@@ -213,16 +231,19 @@ source_fail(struct source * source, const struct error * e)
 }
 
 /*
- * Only a person can mend what the checks found, and what the very first
- * connection was refused for; later, a password may be in rotation and a
- * standby about to be promoted.
+ * Before this relay has ever been well, a refusal is a mistake for a person to
+ * mend.  Later a password may be in rotation, a right be lost for a while, a
+ * standby be about to be promoted; but a schema or position that does not fit
+ * gets no better by itself.
  */
 static bool
 source_is_fatal(const struct source * source, const struct error * e)
 {
 	if (e->code != EXIT_PERMISSION && e->code != EXIT_CONFIGURATION)
 		return (false);
-	return (!source->was_connected || source->state == CONTENDING);
+	return (!source->was_well ||
+	    (e->code == EXIT_CONFIGURATION && source->state == CONTENDING &&
+		strcmp(e->sqlstate, GUARD_STANDBY) != 0));
 }
 
 static void
@@ -342,7 +363,27 @@ source_on_schema(void * context, PGresult ** result, const struct error * e)
 		source_fail(source, &why);
 		return;
 	}
+	source->was_well = true;
 	source_try_lead(source);
+}
+
+static void
+source_on_pooler(void * context, bool lends)
+{
+	struct source * source = context;
+	struct error why;
+
+	if (lends) {
+		error_set(&why, EXIT_CONFIGURATION,
+		    "between here and Postgres is a pooler in transaction mode, where nobody keeps "
+		    "a lock or hears a NOTIFY");
+		error_remedy(&why,
+		    "connect directly, or through a pool in session mode: postgres.dsn");
+		source_fail(source, &why);
+		return;
+	}
+	connection_send(source->connection, source->now, source->guard_schema, 0, NULL,
+	    source_on_schema, source);
 }
 
 static void
@@ -359,8 +400,10 @@ source_on_server(void * context, PGresult ** result, const struct error * e)
 		source_fail(source, &why);
 		return;
 	}
-	connection_send(source->connection, source->now, source->guard_schema, 0, NULL,
-	    source_on_schema, source);
+	if (guard_backend_pid(*result) != connection_backend_pid(source->connection))
+		pooler_start(source->pooler, source->connection, source->now);
+	else
+		source_on_pooler(source, false);
 }
 
 static void
@@ -369,7 +412,6 @@ source_on_connected(void * context)
 	struct source * source = context;
 	const char * parameters[] = {source->options.schema};
 
-	source->was_connected = true;
 	source->state = CONTENDING;
 	source->try_at = CLOCK_NEVER;
 	connection_send(source->connection, source->now, guard_server_sql, 1, parameters,
@@ -457,12 +499,50 @@ source_fetch(struct source * source, clock_ns now, uint32_t rows, size_t bytes, 
 /* ---- recording ---- */
 
 static void
+source_write_mark(struct source * source)
+{
+	struct mark m = {.messages = source->mark.messages, .max_id = source->mark.max_id};
+
+	source->mark_again_at = CLOCK_NEVER;
+	cursor_position(source->cursor, source->mark.interval, source->mark.last_id,
+	    source->mark.exhausted, &m.position);
+	marks_write(source->marks, source->connection, source->now, &m, source_on_marked, source);
+}
+
+/*
+ * Whether the server may take the same mark later: a full disk, a lock, a right
+ * that is missing.  To go down for it would publish a whole window again, and
+ * again after each attempt (D).  Not when another relay's mark is in the way, nor
+ * when this server, this session or the schema is not what it was.
+ */
+static bool
+mark_can_wait(const struct error * e)
+{
+	static const char * const lasting[] = {"23505", "25", "26", "3F", "42P", "42703", "57P",
+	    "08"};
+
+	if (e->sqlstate[0] == '\0')
+		return (false);
+	for (size_t i = 0; i < sizeof(lasting) / sizeof(lasting[0]); i++)
+		if (strncmp(e->sqlstate, lasting[i], strlen(lasting[i])) == 0)
+			return (false);
+	return (true);
+}
+
+static void
 source_on_marked(void * context, PGresult ** result, const struct error * e)
 {
 	struct source * source = context;
 	struct error why;
 
 	(void)result;
+	if (e != NULL && mark_can_wait(e)) {
+		marks_take_back(source->marks);
+		source->mark_again_at = source->now + backoff_next(&source->mark_backoff);
+		if (log_due(&source->mark_warned, source->now))
+			log_failure(LOG_LEVEL_WARN, "mark_refused", e);
+		return;
+	}
 	if (e != NULL) {
 		why = *e;
 		if (strcmp(e->sqlstate, "23505") == 0)
@@ -471,6 +551,8 @@ source_on_marked(void * context, PGresult ** result, const struct error * e)
 		source_fail(source, &why);
 		return;
 	}
+	backoff_reset(&source->mark_backoff);
+	source->mark_warned = 0;
 	cursor_forget(source->cursor, source->recording);
 	source->recording = 0;
 	source->events.recorded(source->context);
@@ -479,18 +561,24 @@ source_on_marked(void * context, PGresult ** result, const struct error * e)
 void
 source_record(struct source * source, clock_ns now, const struct source_mark * mark)
 {
-	struct mark m = {.messages = mark->messages, .max_id = mark->max_id};
-
 	source->now = now;
 	if (source->state != LEADING)
 		return;
-	cursor_position(source->cursor, mark->interval, mark->last_id, mark->exhausted,
-	    &m.position);
+	source->mark = *mark;
 	source->recording = mark->interval;
-	marks_write(source->marks, source->connection, now, &m, source_on_marked, source);
+	source_write_mark(source);
 }
 
 /* ---- the turn ---- */
+
+/* Beside the main one; NULL: none. */
+static struct connection *
+source_second_connection(const struct source * source)
+{
+	if (source->state == CONTENDING)
+		return (pooler_connection(source->pooler));
+	return (wake_listener(source->wake));
+}
 
 static void
 source_turn_leading(struct source * source, bool listener_readable)
@@ -498,6 +586,8 @@ source_turn_leading(struct source * source, bool listener_readable)
 	if (source->fetch == FETCH_WAITING && wake_advise(source->wake, source->now) == WAKE_READ)
 		source_read(source);
 	source_turn_flush(source);
+	if (source->now >= source->mark_again_at)
+		source_write_mark(source);
 	rotation_turn(source->rotation, source->connection, source->now);
 	if (connection_pending(source->connection) == 0 &&
 	    source->now - connection_last_sent(source->connection) >= LEAD_HEARTBEAT)
@@ -537,6 +627,9 @@ source_turn(struct source * source, clock_ns now, const struct pollfd * fds, siz
 	}
 	if (source->state != DOWN)
 		connection_turn(source->connection, now, readable);
+	if (source->state != DOWN && !source->failed)
+		pooler_turn(source->pooler, now,
+		    is_readable(pooler_connection(source->pooler), fds, count));
 	if (source->state == CONTENDING && !source->failed && now >= source->try_at)
 		source_try_lead(source);
 	if (source->state == LEADING && !source->failed)
@@ -549,7 +642,7 @@ source_turn(struct source * source, clock_ns now, const struct pollfd * fds, siz
 size_t
 source_poll(struct source * source, struct pollfd * fds)
 {
-	struct connection * connections[] = {source->connection, wake_listener(source->wake)};
+	struct connection * connections[] = {source->connection, source_second_connection(source)};
 	size_t count = 0;
 
 	for (size_t i = 0; i < SOURCE_FDS; i++) {
@@ -574,7 +667,8 @@ source_deadline(const struct source * source)
 		return (source->retry_at);
 	deadline = connection_deadline(source->connection);
 	if (source->state == CONTENDING)
-		deadline = clock_min(deadline, source->try_at);
+		deadline = clock_min(deadline,
+		    clock_min(source->try_at, pooler_deadline(source->pooler)));
 	if (source->state != LEADING)
 		return (deadline);
 	if (source_reads_in_bulk(source))
@@ -585,6 +679,7 @@ source_deadline(const struct source * source)
 		deadline = clock_min(deadline, wake_deadline(source->wake));
 	if (source->fetch == FETCH_FLUSHING)
 		deadline = clock_min(deadline, flush_deadline(source->flush));
+	deadline = clock_min(deadline, source->mark_again_at);
 	deadline = clock_min(deadline, rotation_deadline(source->rotation));
 	return (clock_min(deadline, connection_last_sent(source->connection) + LEAD_HEARTBEAT));
 }

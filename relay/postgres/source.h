@@ -38,7 +38,7 @@ struct source_mark {
 	bool exhausted; /* all rows of the interval */
 	uint64_t messages;
 	int64_t max_id;
-	const struct move * moves; /* borrowed for the call */
+	const struct move * moves; /* borrowed until recorded or down */
 	size_t move_count;
 };
 
@@ -100,7 +100,8 @@ void source_search(struct source * source, clock_ns now, const struct search * s
 
 /**
  * source_record(source, now, mark):
- * Commit a mark and its moves, all or nothing.  Exactly one recorded event
+ * Commit a mark and its moves, all or nothing; tried again while the server
+ * cannot take it (full disk, lock, right withdrawn).  Exactly one recorded event
  * follows, or down.  At most one at a time.
  */
 void source_record(struct source * source, clock_ns now, const struct source_mark * mark);

@@ -2,20 +2,29 @@
  * libpq tells why a connection failed in words alone, so its reasons are
  * recognised by the server's untranslated phrases; what is not recognised is
  * "unreachable", which is retried.
+ *
+ * With several hosts libpq goes on to the next after one that is away, starting
+ * or a standby, and stops at any other refusal: the last host's words decide.
+ * That all of several are standbys now is a promotion under way, for all we
+ * know; of one alone it is a mistake.
  */
 #include "postgres/sqlerror.h"
 
 #include <string.h>
 
-static const struct reason {
+struct reason {
 	const char * phrase;
 	enum exit_code code;
 	const char * remedy;
-} connection_reasons[] = {
+};
+
+static const struct reason connection_reasons[] = {
     {"password authentication failed", EXIT_PERMISSION,
 	"check the user and the password in postgres.dsn, or postgres.password_file"},
     {"no password supplied", EXIT_PERMISSION,
 	"set postgres.password_file, or a password in postgres.dsn"},
+    {"requires a valid client certificate", EXIT_PERMISSION,
+	"name sslcert and sslkey in postgres.dsn, signed by the CA in the server's ssl_ca_file"},
     {"no pg_hba.conf entry", EXIT_PERMISSION,
 	"allow this user, host and database in the server's pg_hba.conf"},
     {"authentication failed", EXIT_PERMISSION,
@@ -23,11 +32,33 @@ static const struct reason {
     {"permission denied for database", EXIT_PERMISSION,
 	"GRANT CONNECT ON DATABASE to the relay's role"},
     {"is not permitted to log in", EXIT_PERMISSION, "ALTER ROLE ... LOGIN"},
-    {"session is read-only", EXIT_CONFIGURATION,
-	"the relay needs the primary: name it, or all hosts, in postgres.dsn"},
-    {"is in recovery", EXIT_CONFIGURATION,
-	"the relay needs the primary: name it, or all hosts, in postgres.dsn"},
+    {"the database system is ", EXIT_UNREACHABLE,
+	"none needed, unless it lasts: the server starts, stops or recovers"},
+    {"too many c", EXIT_UNREACHABLE,
+	"end idle sessions, or raise max_connections or the CONNECTION LIMIT of role and database:"
+	" a relay needs two"},
+    {"remaining connection slots are reserved", EXIT_UNREACHABLE,
+	"end idle sessions, or raise max_connections: a relay needs two"},
+    {"certificate verify failed", EXIT_UNREACHABLE,
+	"renew the server's certificate if it is expired, or name the CA that signed it as"
+	" sslrootcert in postgres.dsn"},
+    {"does not match host name", EXIT_UNREACHABLE,
+	"use the name in the server's certificate as host in postgres.dsn, or renew the"
+	" certificate"},
+    {" alert ", EXIT_PERMISSION,
+	"renew sslcert and sslkey, if expired; the server's ssl_ca_file must hold their CA"},
+    {"server does not support SSL", EXIT_CONFIGURATION,
+	"switch on ssl at the server, or choose another sslmode in postgres.dsn"},
+    {"certificate file \"", EXIT_CONFIGURATION,
+	"correct sslrootcert and sslcert in postgres.dsn, and who may read those files"},
+    {"private key file", EXIT_CONFIGURATION,
+	"correct sslkey in postgres.dsn; the file must belong to the relay's user and be readable"
+	" by nobody else (chmod 600)"},
 };
+
+static const struct reason standby_reason = {NULL, EXIT_CONFIGURATION,
+    "the relay needs the primary: name it, or all hosts, in postgres.dsn"};
+static const char * const standby_phrases[] = {"session is read-only", "server is in hot standby"};
 
 static const struct reason state_reasons[] = {
     {"42501", EXIT_PERMISSION, "as the owner of the schema: SELECT outbox.grant_relay('ROLE')"},
@@ -35,6 +66,10 @@ static const struct reason state_reasons[] = {
     {"3F000", EXIT_CONFIGURATION, "apply the migrations: outbox-relay migrate up"},
     {"42P01", EXIT_CONFIGURATION, "apply the migrations: outbox-relay migrate up"},
     {"42883", EXIT_CONFIGURATION, "apply the migrations: outbox-relay migrate up"},
+    {"53100", EXIT_UNREACHABLE, "free disk space on the Postgres server"},
+    {"55P03", EXIT_UNREACHABLE,
+	"end what holds the lock: SELECT pg_blocking_pids(pid), * FROM pg_stat_activity WHERE"
+	" wait_event_type = 'Lock'"},
 };
 
 static void
@@ -46,27 +81,62 @@ trim(char * text)
 		text[--length] = '\0';
 }
 
-void
-sqlerror_from_connection(struct error * e, const PGconn * conn)
+/* The words about the host that was tried last; ${hosts}: how many were. */
+static const char *
+last_host(const char * text, size_t * hosts)
 {
-	const char * text = conn == NULL ? "out of memory" : PQerrorMessage(conn);
+	static const char head[] = "connection to server ";
+	const char * last = text;
+
+	*hosts = 0;
+	for (const char * at = text; (at = strstr(at, head)) != NULL; at += sizeof(head) - 1) {
+		if (at != text && at[-1] != '\n')
+			continue;
+		last = at;
+		++*hosts;
+	}
+	return (last);
+}
+
+static const struct reason *
+connection_reason(const char * words)
+{
+	for (size_t i = 0; i < sizeof(standby_phrases) / sizeof(standby_phrases[0]); i++)
+		if (strstr(words, standby_phrases[i]) != NULL)
+			return (&standby_reason);
+	for (size_t i = 0; i < sizeof(connection_reasons) / sizeof(connection_reasons[0]); i++)
+		if (strstr(words, connection_reasons[i].phrase) != NULL)
+			return (&connection_reasons[i]);
+	return (NULL);
+}
+
+void
+sqlerror_from_words(struct error * e, const char * text)
+{
+	size_t hosts;
+	const char * words = last_host(text, &hosts);
+	const struct reason * reason = connection_reason(words);
 
 	error_set(e, EXIT_UNREACHABLE, "Postgres: %s",
 	    text[0] == '\0' ? "the connection is lost" : text);
 	trim(e->text);
-	error_remedy(e, "check that the server runs and that postgres.dsn names it");
-	for (size_t i = 0; i < sizeof(connection_reasons) / sizeof(connection_reasons[0]); i++) {
-		if (strstr(text, connection_reasons[i].phrase) == NULL)
-			continue;
-		e->code = connection_reasons[i].code;
-		error_remedy(e, "%s", connection_reasons[i].remedy);
+	if (reason != NULL) {
+		e->code = reason == &standby_reason && hosts > 1 ? EXIT_UNREACHABLE : reason->code;
+		error_remedy(e, "%s", reason->remedy);
 		return;
 	}
+	error_remedy(e, "check that the server runs and that postgres.dsn names it");
 	/* 'database "x" does not exist', 'role "x" does not exist' */
-	if (strstr(text, "FATAL") != NULL && strstr(text, "does not exist") != NULL) {
-		e->code = strstr(text, "role \"") != NULL ? EXIT_PERMISSION : EXIT_CONFIGURATION;
+	if (strstr(words, "FATAL") != NULL && strstr(words, "does not exist") != NULL) {
+		e->code = strstr(words, "role \"") != NULL ? EXIT_PERMISSION : EXIT_CONFIGURATION;
 		error_remedy(e, "correct postgres.dsn, or create what it names");
 	}
+}
+
+void
+sqlerror_from_connection(struct error * e, const PGconn * conn)
+{
+	sqlerror_from_words(e, conn == NULL ? "out of memory" : PQerrorMessage(conn));
 }
 
 void

@@ -17,6 +17,12 @@
 void sqlerror_from_connection(struct error * e, const PGconn * conn);
 
 /**
+ * sqlerror_from_words(e, text):
+ * The same, from what PQerrorMessage said.
+ */
+void sqlerror_from_words(struct error * e, const char * text);
+
+/**
  * sqlerror_from_result(e, result):
  * The error that the server reported in ${result} (may be NULL).
  */

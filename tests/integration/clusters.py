@@ -1,4 +1,4 @@
-"""Further Postgres servers for a test: beside the stack's, small, and gone with the test."""
+"""Further Postgres servers for a test, and poolers: beside the stack's, small, and gone with the test."""
 
 import contextlib
 import os
@@ -11,6 +11,7 @@ import subprocess
 import tempfile
 
 import psycopg2
+import psycopg2.extensions
 
 from conftest import ROOT, die_with_parent, wait_until
 
@@ -29,9 +30,14 @@ def become(user):
 
 
 class Cluster:
-    """A server of its own, made by initdb; everybody is trusted, over its Unix socket alone."""
+    """A server of its own, made by initdb; everybody is trusted, over its Unix socket alone.
 
-    def __init__(self, binaries):
+    settings are further ones; with a port it listens on 127.0.0.1 too.
+    """
+
+    def __init__(self, binaries, port=5432, **settings):
+        self.settings = {"listen_addresses": "", "port": port, "fsync": "off", "shared_buffers": "16MB",
+                         "max_connections": 20, **settings}
         self.binaries = pathlib.Path(binaries)
         (ROOT / "build/clusters").mkdir(parents=True, exist_ok=True)
         self.directory = pathlib.Path(tempfile.mkdtemp(dir=ROOT / "build/clusters", prefix="c"))
@@ -41,7 +47,7 @@ class Cluster:
             os.chown(self.directory, self.user.pw_uid, self.user.pw_gid)
         self.process = None
         # Postgres names its socket by the port; the directory is its own.
-        self.port = 5432
+        self.port = port
         self.run("initdb", "-D", self.data, "-U", "postgres", "-A", "trust", "--no-sync", "-E", "UTF8", "--locale=C")
 
     def run(self, program, *arguments):
@@ -50,13 +56,13 @@ class Cluster:
 
     def start(self):
         self.process = subprocess.Popen(
-            [self.binaries / "postgres", "-D", self.data, "-k", self.directory, "-c", "listen_addresses=", "-p", str(self.port),
-             "-c", "fsync=off", "-c", "shared_buffers=16MB", "-c", "max_connections=20"], cwd=self.directory,
+            [self.binaries / "postgres", "-D", self.data, "-k", self.directory,
+             *(f"--{name}={value}" for name, value in self.settings.items())], cwd=self.directory,
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=open(self.directory / "log", "ab"),
             preexec_fn=lambda: become(self.user))
 
         def answers():
-            assert self.process.poll() is None, (self.directory / "log").read_text()
+            assert self.process.poll() is None, self.log()
             with contextlib.suppress(psycopg2.OperationalError):
                 return self.execute("SELECT true")
         wait_until(answers, 30, "the server's answer")
@@ -77,6 +83,25 @@ class Cluster:
                 cursor.execute(sql)
                 return cursor.fetchall() if cursor.description else None
 
+    def log(self):
+        return (self.directory / "log").read_text(errors="replace")
+
+    def give(self, name, text):
+        """A file in its directory that it alone may read."""
+        path = self.directory / name
+        path.write_text(text)
+        path.chmod(0o600)
+        if self.user is not None:
+            os.chown(path, self.user.pw_uid, self.user.pw_gid)
+        return path
+
+    def furnish(self):
+        """The outbox, and a role "relay" for it."""
+        for file in sorted((ROOT / "migrations/outbox").glob("*.up.sql")):
+            self.execute(file.read_text())
+        self.execute("CREATE ROLE relay LOGIN")
+        self.execute("SELECT outbox.grant_relay('relay')")
+
     def become_standby(self):
         """Of no primary: it is in recovery, and stays so."""
         self.stop()
@@ -87,6 +112,47 @@ class Cluster:
         if self.process is not None:
             self.process.kill()
             self.process.wait()
+        shutil.rmtree(self.directory)
+
+
+class Pooler:
+    """A pgbouncer before a server: pooler.dsn(database) goes through it.  mode: session, transaction."""
+
+    def __init__(self, server_dsn, mode):
+        (ROOT / "build/clusters").mkdir(parents=True, exist_ok=True)
+        self.directory = pathlib.Path(tempfile.mkdtemp(dir=ROOT / "build/clusters", prefix="b"))
+        self.server = psycopg2.extensions.parse_dsn(server_dsn)
+        user = unprivileged()
+        (self.directory / "ini").write_text(f"""
+[databases]
+* = host={self.server["host"]} port={self.server["port"]}
+[pgbouncer]
+unix_socket_dir = {self.directory}
+listen_port = {self.server["port"]}
+auth_type = trust
+auth_file = {self.directory}/users
+pool_mode = {mode}
+""")
+        (self.directory / "users").write_text(f'"{self.server["user"]}" ""\n')
+        if user is not None:
+            os.chown(self.directory, user.pw_uid, user.pw_gid)
+        self.process = subprocess.Popen(["/usr/sbin/pgbouncer", "-q", self.directory / "ini"], cwd=self.directory,
+                                        stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL,
+                                        stderr=open(self.directory / "log", "ab"), preexec_fn=lambda: become(user))
+
+        def answers():
+            assert self.process.poll() is None, (self.directory / "log").read_text()
+            with contextlib.suppress(psycopg2.OperationalError):
+                psycopg2.connect(self.dsn()).close()
+                return True
+        wait_until(answers, 20, "the pooler's answer")
+
+    def dsn(self):
+        return psycopg2.extensions.make_dsn(**{**self.server, "host": str(self.directory)})
+
+    def remove(self):
+        self.process.kill()
+        self.process.wait()
         shutil.rmtree(self.directory)
 
 

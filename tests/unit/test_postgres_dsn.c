@@ -84,6 +84,39 @@ descriptions_hide_every_password(void ** state)
 	assert_null(strstr(shown, "hunter2"));
 }
 
+static void
+hosts_are_taken_in_turn(void ** state)
+{
+	static const struct {
+		const char * dsn;
+		size_t first;
+		const char * host;
+		const char * hostaddr;
+		const char * port;
+	} cases[] = {
+	    {"host=a,b,c port=1,2,3", 0, NULL, NULL, NULL},
+	    {"host=a,b,c port=1,2,3", 1, "b,c,a", NULL, "2,3,1"},
+	    {"host=a,b,c port=1", 5, "c,a,b", NULL, NULL},
+	    {"host=a,b hostaddr=10.0.0.1,10.0.0.2", 1, "b,a", "10.0.0.2,10.0.0.1", NULL},
+	    {"postgresql://u@a:1,b/d", 1, "b,a", NULL, ",1"},
+	    {"host=a", 7, NULL, NULL, NULL},
+	    {"dbname=d", 7, NULL, NULL, NULL},
+	};
+	struct dsn_hosts hosts;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		dsn_rotate_hosts(cases[i].dsn, cases[i].first, &hosts);
+		assert_string_equal(hosts.host ? hosts.host : "-",
+		    cases[i].host ? cases[i].host : "-");
+		assert_string_equal(hosts.hostaddr ? hosts.hostaddr : "-",
+		    cases[i].hostaddr ? cases[i].hostaddr : "-");
+		assert_string_equal(hosts.port ? hosts.port : "-",
+		    cases[i].port ? cases[i].port : "-");
+		dsn_free_hosts(&hosts);
+	}
+}
+
 int
 main(void)
 {
@@ -91,6 +124,7 @@ main(void)
 	    cmocka_unit_test(what_libpq_reads_is_well),
 	    cmocka_unit_test(a_bad_dsn_is_refused_without_repeating_it),
 	    cmocka_unit_test(descriptions_hide_every_password),
+	    cmocka_unit_test(hosts_are_taken_in_turn),
 	};
 
 	return (cmocka_run_group_tests_name("postgres/dsn", tests, NULL, NULL));
