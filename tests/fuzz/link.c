@@ -27,7 +27,7 @@
  *   z N               from now on bytes come N at a time (0: at once)
  *   W N               the socket takes N * 64 bytes more (255: no bound)
  *   e / E             end of the stream / connecting fails from now on, or no more
- *   q / A / R         link_close / link_abort / link_resume
+ *   q / A / R / G     link_close / link_abort / link_resume / link_reset
  *
  * Every ticket that the link took gets one answer, events come from link_turn
  * alone, and what the link writes is AMQP.
@@ -41,8 +41,8 @@ static struct world {
 	clock_ns now;
 	bool in_turn;
 	bool up;
-	bool closing; /* nothing is published any more */
-	bool unsettled[TICKETS_MAX];
+	bool closing;                            /* nothing is published any more */
+	struct message * unsettled[TICKETS_MAX]; /* gone as soon as the contract allows */
 	uint64_t tickets;
 	uint64_t waiting; /* how many of them are unsettled */
 	struct batch batch;
@@ -203,8 +203,11 @@ transport_write(struct transport * t, const struct iovec * parts, size_t count, 
 static void
 all_are_off_our_hands(void)
 {
-	memset(w.unsettled, 0, sizeof(w.unsettled));
-	w.waiting = 0;
+	for (uint64_t i = 0; i < w.tickets && w.waiting > 0; i++) {
+		w.waiting -= w.unsettled[i] != NULL;
+		free(w.unsettled[i]);
+		w.unsettled[i] = NULL;
+	}
 }
 
 static void
@@ -226,16 +229,20 @@ on_down(void * context, const struct error * e, clock_ns retry_in)
 static void
 on_settled(void * context, uint64_t ticket, enum link_outcome outcome, const struct error * e)
 {
-	CHECK(context == &w && w.in_turn && ticket < w.tickets && w.unsettled[ticket]);
+	CHECK(context == &w && w.in_turn && ticket < w.tickets && w.unsettled[ticket] != NULL);
 	CHECK((outcome == LINK_CONFIRMED) == (e == NULL));
-	w.unsettled[ticket] = false;
+	free(w.unsettled[ticket]);
+	w.unsettled[ticket] = NULL;
 	w.waiting--;
 }
 
 static void
-on_channel_closed(void * context, const struct error * e)
+on_channel_closed(void * context, const struct error * e, struct bytes exchange)
 {
 	CHECK(context == &w && w.in_turn && e->text[0] != '\0');
+	/* Every byte of it may be read. */
+	CHECK(!bytes_present(exchange) || memchr(exchange.data, '\0', exchange.len) == NULL ||
+	    exchange.len > 0);
 	w.up = false;
 	all_are_off_our_hands();
 }
@@ -273,20 +280,24 @@ static void
 publish(unsigned int count)
 {
 	static const char body[20000] = "body";
-	struct message m = {.batch = &w.batch,
-	    .exchange = {"ex", 2},
-	    .routing_key = {"rk", 2},
-	    .headers = bytes_from("{\"a\": \"b\", \"n\": [1, {\"k\": null}]}"),
-	    .expiration_ms = -1,
-	    .priority = -1};
+	struct message * m;
 	struct error e;
 
 	for (; count > 0 && w.up && !w.closing && w.tickets < TICKETS_MAX; count--) {
-		m.id = (int64_t)w.tickets + 1;
-		m.body = (struct bytes){body, count % 4 == 3 ? sizeof(body) : count};
-		if (link_publish(w.link, &m, w.tickets, &e) != LINK_TAKEN)
+		CHECK((m = malloc(sizeof(*m))) != NULL);
+		*m = (struct message){.id = (int64_t)w.tickets + 1,
+		    .batch = &w.batch,
+		    .exchange = {"ex", 2},
+		    .routing_key = {"rk", 2},
+		    .headers = bytes_from("{\"a\": \"b\", \"n\": [1, {\"k\": null}]}"),
+		    .body = {body, count % 4 == 3 ? sizeof(body) : count},
+		    .expiration_ms = -1,
+		    .priority = -1};
+		if (link_publish(w.link, m, w.tickets, &e) != LINK_TAKEN) {
+			free(m);
 			break;
-		w.unsettled[w.tickets++] = true;
+		}
+		w.unsettled[w.tickets++] = m;
 		w.waiting++;
 	}
 	link_flush(w.link, w.now);
@@ -565,6 +576,17 @@ act(struct input * in)
 		break;
 	case 'R':
 		link_resume(w.link, w.now);
+		if (w.closing) {
+			w.closing = w.up = false;
+			all_are_off_our_hands();
+		}
+		break;
+	case 'G':
+		link_reset(w.link, w.now, "a reason");
+		if (!w.closing) {
+			w.up = false;
+			all_are_off_our_hands();
+		}
 		break;
 	default:
 		break;
@@ -615,6 +637,7 @@ LLVMFuzzerTestOneInput(const uint8_t * data, size_t size)
 		act(&in);
 	end();
 	link_free(w.link);
+	all_are_off_our_hands();
 	CHECK(!w.open && w.batch.references == 1);
 	return (0);
 }
