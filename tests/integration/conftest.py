@@ -4,6 +4,7 @@ stack      the private Postgres and RabbitMQ of this run; $OUTBOX_STACK names on
            developing: tests/support/stack start; export OUTBOX_STACK=build/stack/default)
 database   a fresh database with the migrations, owned by a role that is neither superuser nor CREATEROLE
 broker     a pika connection; queues and exchanges made through it have unique names and vanish afterwards
+cluster    three RabbitMQ nodes (15 s, once a run; $OUTBOX_CLUSTER names a running one), cluster_broker for them
 vhost      a virtual host of its own (slow: seconds), for tests of permissions
 relay      starts relays ($RELAY, else build/outbox-relay) and ends them, and runs one-shot commands
 
@@ -111,36 +112,73 @@ class Stack:
     def resume(self, server):
         self.act("resume", server)
 
+    def partition(self, node):
+        """Cut a node of a cluster off from the others: it ends its connections and serves no clients."""
+        self.act("partition", node)
+
+    def rejoin(self, node):
+        """Mend that; returns once the node serves clients again."""
+        self.act("rejoin", node)
+
+    @property
+    def urls(self):
+        """Of all RabbitMQ nodes."""
+        return self.env["AMQP_URLS"].split(",")
+
+    def conditions(self):
+        """running, paused, partitioned or down, by server."""
+        return json.loads(pathlib.Path(self.directory, "state.json").read_text())["servers"]
+
     def heal(self):
-        """Bring back whatever a test left down or paused."""
-        state = json.loads(pathlib.Path(self.directory, "state.json").read_text())
-        for server, condition in state["servers"].items():
+        """Bring back whatever a test left down, paused or cut off."""
+        conditions = self.conditions()
+        for server, condition in conditions.items():
             if condition == "paused":
                 self.resume(server)
-            elif condition == "down":
-                self.start(server)
+            elif condition == "partitioned":
+                self.rejoin(server)
+        # All nodes at once: one alone might wait for another.
+        for server in {server.rstrip("123") for server, condition in conditions.items() if condition == "down"}:
+            self.start(server)
 
     def rabbitmqctl(self, *arguments):
         return subprocess.run([self.env["RABBITMQCTL"], "-q", *arguments], check=True, text=True,
                               stdout=subprocess.PIPE, stdin=subprocess.DEVNULL, timeout=60).stdout
 
 
-@pytest.fixture(scope="session")
-def session_stack():
-    given = os.environ.get("OUTBOX_STACK")
+def running_stack(variable, name, *arguments):
+    """The one that the environment names, or one of our own."""
+    given = os.environ.get(variable)
     if given:
         yield Stack(os.path.abspath(given))
         return
-    directory = ROOT / f"build/stack/pytest-{os.getpid()}"
-    subprocess.run([STACK_COMMAND, "start", "--dir", directory, "--owner", str(os.getpid())], check=True)
+    directory = ROOT / f"build/stack/{name}-{os.getpid()}"
+    subprocess.run([STACK_COMMAND, "start", "--dir", directory, "--owner", str(os.getpid()), *arguments], check=True)
     yield Stack(directory)
     subprocess.run([STACK_COMMAND, "stop", "--dir", directory], check=True)
+
+
+@pytest.fixture(scope="session")
+def session_stack():
+    yield from running_stack("OUTBOX_STACK", "pytest")
 
 
 @pytest.fixture
 def stack(session_stack):
     yield session_stack
     session_stack.heal()
+
+
+@pytest.fixture(scope="session")
+def session_cluster():
+    yield from running_stack("OUTBOX_CLUSTER", "cluster", "--only", "rabbitmq", "--cluster")
+
+
+@pytest.fixture
+def cluster(session_cluster):
+    """A Stack without Postgres; its servers are rabbitmq1 to rabbitmq3, and rabbitmq for all three."""
+    yield session_cluster
+    session_cluster.heal()
 
 
 # ---- database -----------------------------------------------------------------------------------------
@@ -278,7 +316,7 @@ class Broker:
 
     def __init__(self, stack, url=None):
         self.stack = stack
-        self.url = url or stack.env["AMQP_URL"]
+        self.urls = [url] if url else stack.urls
         self.prefix = "t_" + uuid.uuid4().hex[:8]
         self.queues = []
         self.exchanges = []
@@ -294,8 +332,10 @@ class Broker:
             except pika.exceptions.AMQPError:
                 self.connection = None
         if self.connection is None or not self.connection.is_open:
-            parameters = pika.URLParameters(self.url)
-            parameters.heartbeat = 0
+            # Tried in turn.
+            parameters = [pika.URLParameters(url) for url in self.urls]
+            for one in parameters:
+                one.heartbeat = 0
             self.connection = pika.BlockingConnection(parameters)
             self.current = None
         if self.current is None or not self.current.is_open:
@@ -355,6 +395,14 @@ def broker(stack):
     broker = Broker(stack)
     yield broker
     stack.heal()
+    broker.close()
+
+
+@pytest.fixture
+def cluster_broker(cluster):
+    broker = Broker(cluster)
+    yield broker
+    cluster.heal()
     broker.close()
 
 
