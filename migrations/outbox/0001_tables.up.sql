@@ -269,6 +269,7 @@ CREATE TABLE outbox.sent (
 	system_identifier bigint NOT NULL,
 	database_oid      oid NOT NULL,
 	table_oid         oid NOT NULL,
+	xid               xid8 NOT NULL DEFAULT pg_current_xact_id(),
 	CONSTRAINT last_id_only_in_an_open_interval CHECK (target IS NOT NULL OR last_id = 0)
 );
 -- The first mark that covers a row has, of all that reach beyond its xid, nearly
@@ -290,6 +291,7 @@ COMMENT ON COLUMN outbox.sent.messages IS 'Messages that this mark newly covers.
 COMMENT ON COLUMN outbox.sent.system_identifier IS 'Identity of the cluster whose xids these are: a position of another one must not be used.';
 COMMENT ON COLUMN outbox.sent.database_oid IS 'Identity of the database, see system_identifier.';
 COMMENT ON COLUMN outbox.sent.table_oid IS 'Identity of the table of messages, see system_identifier.';
+COMMENT ON COLUMN outbox.sent.xid IS 'Transaction that recorded the mark. A restored row was written by another one: that tells a restore from pg_upgrade.';
 
 -- ---------------------------------------------------------------- delayed, dead
 

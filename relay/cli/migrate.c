@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "cli/migrate_print.h"
+#include "cli/migrate_rebase.h"
 #include "postgres/migrate.h"
 
 #define FILES_MAX 1000
@@ -162,6 +163,22 @@ read_request(struct request * request, const struct cli_arguments * arguments,
 }
 
 static int
+run_rebase(const struct cli_arguments * arguments, const struct request * request)
+{
+	const struct migrate_rebase rebase = {
+	    .options = {.dsn = request->options.dsn,
+		.password_file = request->options.password_file,
+		.schema = request->options.schema},
+	    .discard = cli_flag(arguments, "discard-pending"),
+	    .if_needed = cli_flag(arguments, "if-needed"),
+	    .dry_run = cli_flag(arguments, "dry-run")};
+
+	if (strcmp(request->options.line, "outbox") != 0)
+		return (cli_usage(arguments->command, "only the line outbox has a position"));
+	return (migrate_rebase(&rebase));
+}
+
+static int
 run(const struct cli_arguments * arguments, const struct config * config)
 {
 	static const struct {
@@ -175,6 +192,13 @@ run(const struct cli_arguments * arguments, const struct config * config)
 
 	if ((usage = read_request(&request, arguments, config)) != EXIT_WELL)
 		return (usage);
+	if (strcmp(arguments->words[0], "rebase") == 0)
+		return (run_rebase(arguments, &request));
+	/* Passed over in silence, --dry-run would be a trap. */
+	if (cli_flag(arguments, "discard-pending") || cli_flag(arguments, "if-needed") ||
+	    cli_flag(arguments, "dry-run"))
+		return (cli_usage(arguments->command,
+		    "--discard-pending, --if-needed and --dry-run belong to rebase"));
 	if (strcmp(arguments->words[0], "print") == 0) {
 		if (request.directory == NULL && request.format != MIGRATE_PLAIN)
 			return (cli_usage(arguments->command,
@@ -194,8 +218,8 @@ run(const struct cli_arguments * arguments, const struct config * config)
 		migrate_close(migrate);
 		return (failed ? cli_fail(&e) : EXIT_WELL);
 	}
-	return (cli_usage(arguments->command, "migrate up, down, status or print, not \"%s\"",
-	    arguments->words[0]));
+	return (cli_usage(arguments->command,
+	    "migrate up, down, status, print or rebase, not \"%s\"", arguments->words[0]));
 }
 
 static const struct cli_option options[] = {
@@ -204,20 +228,27 @@ static const struct cli_option options[] = {
     {"to", "N", "up and print: no further than migration N; down: back to N, 0 for none"},
     {"format", "FORMAT", "print: plain (default), flyway, dbmate or goose"},
     {"output", "DIR", "print: write files into DIR"},
+    {"discard-pending", NULL, "rebase: what is pending or delayed becomes dead instead"},
+    {"if-needed", NULL, "rebase: exit 0 where there is nothing to rebase, not 1"},
+    {"dry-run", NULL, "rebase: say what would be done"},
     {NULL, NULL, NULL},
 };
 
 const struct cli_command cli_migrate = {
     .name = "migrate",
-    .words = "up|down|status|print",
+    .words = "up|down|status|print|rebase",
     .words_min = 1,
     .words_max = 1,
-    .summary = "apply, take back, list or print the migrations of the database",
+    .summary = "apply, take back, list or print the migrations; rebase a restored database",
     .description =
 	"Connects as postgres.dsn says; the role needs to own the schema, or be allowed to create\n"
 	"it: set OUTBOX_RELAY_POSTGRES_DSN for this command. down takes back the newest one unless\n"
 	"--to is given, and refuses while messages wait (PGOPTIONS=\"-c outbox_relay.force_down=on\"\n"
-	"throws them away). print needs no database.",
+	"throws them away). print needs no database.\n"
+	"\n"
+	"rebase gives a restored or copied database a position of its own. What was pending,\n"
+	"delayed or dead when the copy was made stays so, under the same message ids; what was\n"
+	"written since is pending. Stop the relays first; writers wait meanwhile.",
     .example = "outbox-relay migrate print --format flyway --output db/migrations",
     .options = options,
     .run = run,

@@ -3,7 +3,7 @@
 
 #include "cli/cli.h"
 
-/* migrate up|down|status|print */
+/* migrate up|down|status|print|rebase */
 extern const struct cli_command cli_migrate;
 
 #endif /* CLI_MIGRATE_H */

@@ -59,17 +59,31 @@ direct_check(PGconn * conn, PGresult * result, struct error * e)
 	return (-1);
 }
 
-PGresult *
-direct_query(PGconn * conn, const char * sql, int count, const char * const * parameters,
+static PGresult *
+direct_ask(PGconn * conn, const char * sql, int count, const char * const * parameters, int format,
     struct error * e)
 {
-	PGresult * result = PQexecParams(conn, sql, count, NULL, parameters, NULL, NULL, 0);
+	PGresult * result = PQexecParams(conn, sql, count, NULL, parameters, NULL, NULL, format);
 
 	if (direct_check(conn, result, e)) {
 		PQclear(result);
 		return (NULL);
 	}
 	return (result);
+}
+
+PGresult *
+direct_query(PGconn * conn, const char * sql, int count, const char * const * parameters,
+    struct error * e)
+{
+	return (direct_ask(conn, sql, count, parameters, 0, e));
+}
+
+PGresult *
+direct_query_binary(PGconn * conn, const char * sql, int count, const char * const * parameters,
+    struct error * e)
+{
+	return (direct_ask(conn, sql, count, parameters, 1, e));
 }
 
 int

@@ -32,6 +32,13 @@ PGresult * direct_query(PGconn * conn, const char * sql, int count, const char *
     struct error * e);
 
 /**
+ * direct_query_binary(conn, sql, count, parameters, e):
+ * The same, answered in binary form, as postgres/wire.h reads it.
+ */
+PGresult * direct_query_binary(PGconn * conn, const char * sql, int count,
+    const char * const * parameters, struct error * e);
+
+/**
  * direct_run(conn, sql, e):
  * Run statements that give no rows.  0, or -1 with ${e}.
  */

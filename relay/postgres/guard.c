@@ -4,8 +4,12 @@
  *   an xmax ahead of the server          any copy into a younger cluster
  *   same cluster, another database oid   CREATE DATABASE ... TEMPLATE
  *   another cluster, another table oid   restored from a dump
- *   another cluster, the same table oid  pg_upgrade: keeps xids and oids; fine
- * A copy of the disk keeps everything and cannot be recognised.
+ *   the same table oid, the mark's xid   restored where oids happened to fall
+ *     is not that of its row             the same
+ *   the same table oid, and that, too    pg_upgrade: keeps xids and oids; fine
+ * A copy of the disk keeps everything and cannot be recognised.  Messages that
+ * came without any mark are recognised by their xids, if those are ahead: they
+ * would wait until the server's have caught up.
  */
 #include "postgres/guard.h"
 
@@ -106,9 +110,23 @@ const char guard_record_sql[] =
     "'outbox.message'::regclass::oid, d.datname::text, "
     "s.seq, s.prev::text, s.target::text, s.last_id, s.floor_id, s.max_id, "
     "s.system_identifier, s.database_oid, s.table_oid, "
-    "pg_snapshot_xmax(coalesce(s.target, s.prev)) > pg_snapshot_xmax(pg_current_snapshot()) "
-    "FROM pg_database d LEFT JOIN (SELECT * FROM outbox.sent ORDER BY seq DESC LIMIT 1) s ON true "
+    "coalesce(pg_snapshot_xmax(coalesce(s.target, s.prev)) > "
+    "pg_snapshot_xmax(pg_current_snapshot()), false), "
+    "coalesce((SELECT m.xid FROM outbox.message m ORDER BY m.xid DESC LIMIT 1) >= "
+    "pg_snapshot_xmax(pg_current_snapshot()), false), s.xid::xid = s.written_by "
+    "FROM pg_database d LEFT JOIN (SELECT *, xmin AS written_by FROM outbox.sent "
+    "ORDER BY seq DESC LIMIT 1) s ON true "
     "WHERE d.datname = current_database()";
+
+enum { RECORD_SEQ = 4, RECORD_AHEAD = 13, RECORD_MESSAGES_AHEAD, RECORD_MARK_IN_PLACE };
+
+static int
+guard_remedy(struct error * e)
+{
+	return (error_remedy(e,
+	    "outbox-relay migrate rebase (keeps what is pending; "
+	    "--discard-pending for a copy that must stay silent)"));
+}
 
 int
 guard_check_record(const PGresult * result, const char * schema, struct guard_record * record,
@@ -121,8 +139,15 @@ guard_check_record(const PGresult * result, const char * schema, struct guard_re
 					    .database_oid = (uint32_t)wire_int32(result, 0, 1),
 					    .table_oid = (uint32_t)wire_int32(result, 0, 2)},
 	    .position = CURSOR_START};
-	if (PQgetisnull(result, 0, 4))
-		return (0);
+	if (PQgetisnull(result, 0, RECORD_SEQ)) {
+		if (!wire_bool(result, 0, RECORD_MESSAGES_AHEAD))
+			return (0);
+		error_set(e, EXIT_CONFIGURATION,
+		    "the messages in database %s, schema %s, came from another cluster: "
+		    "their transaction ids are ahead of this server",
+		    PQgetvalue(result, 0, 3), schema);
+		return (guard_remedy(e));
+	}
 	record->seq = wire_int64(result, 0, 4);
 	record->position = (struct cursor_position){.prev = PQgetvalue(result, 0, 5),
 	    .target = PQgetisnull(result, 0, 6) ? NULL : PQgetvalue(result, 0, 6),
@@ -133,18 +158,18 @@ guard_check_record(const PGresult * result, const char * schema, struct guard_re
 	    .database_oid = (uint32_t)wire_int32(result, 0, 11),
 	    .table_oid = (uint32_t)wire_int32(result, 0, 12)};
 	if (from.system_identifier != record->identity.system_identifier) {
-		if (from.table_oid != record->identity.table_oid)
+		if (from.table_oid != record->identity.table_oid ||
+		    !wire_bool(result, 0, RECORD_MARK_IN_PLACE))
 			why = "it was restored from a dump of another cluster";
 	} else if (from.database_oid != record->identity.database_oid)
 		why = "it is a copy of another database of this cluster";
-	if (why == NULL && wire_bool(result, 0, 13))
+	if (why == NULL &&
+	    (wire_bool(result, 0, RECORD_AHEAD) || wire_bool(result, 0, RECORD_MESSAGES_AHEAD)))
 		why = "its transaction ids are ahead of this server";
 	if (why == NULL)
 		return (0);
 	error_set(e, EXIT_CONFIGURATION,
 	    "the position recorded in database %s, schema %s, does not belong to it: %s",
 	    PQgetvalue(result, 0, 3), schema, why);
-	return (error_remedy(e,
-	    "outbox-relay migrate rebase (keeps what is pending; "
-	    "--discard-pending for a copy that must stay silent)"));
+	return (guard_remedy(e));
 }

@@ -270,15 +270,6 @@ def test_transaction_ids_ahead_of_the_server(sent, relay, column):
     refused(relay, CONFIGURATION, sent.name, "transaction ids are ahead", "outbox-relay migrate rebase", database=sent)
 
 
-def test_an_upgraded_cluster_goes_on(sent, broker, relay):
-    """Another system identifier with the same table oid, as pg_upgrade leaves it: nothing is asked, nothing sent twice."""
-    sent.execute("UPDATE outbox.sent SET system_identifier = 42")
-    done = relay.command("run", "--until-empty")
-    assert done.returncode == 0, done.stderr
-    queue, = broker.queues
-    assert [m.body for m in broker.take(queue, 1)] == [b"waits"]
-
-
 # ---- servers that are away
 
 def test_a_database_that_is_away_ends_a_one_shot_run(relay):

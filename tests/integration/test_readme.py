@@ -4,7 +4,6 @@ import os
 import re
 import subprocess
 
-import psycopg2
 import pytest
 
 from conftest import RELAY_BINARY, ROOT
@@ -87,49 +86,6 @@ def test_five_minutes(server, broker, tmp_path):
 def test_the_first_screen_shows_a_row_pending_then_sent():
     screen = "\n".join(README.splitlines()[:30])
     assert re.search(r"pending.*\n(.*\n)*.*\bsent\b.*\+00", screen)
-
-
-def test_a_restored_database_goes_on_as_operations_says(database, broker, relay):
-    """What was sent before the dump is not sent again; what waited and what came since is, in order."""
-    queue = broker.queue()
-    copy = database.name + "_copy"
-
-    def write(name, text):
-        connection = psycopg2.connect(database.dsn("owner", dbname=name))
-        with connection, connection.cursor() as cursor:
-            cursor.execute("SELECT outbox.publish('', %s, %s::text)", [queue, text])
-        connection.close()
-
-    def run(name):
-        return relay.command("run", "--until-empty", config={"postgres": {"dsn": database.dsn("relay", dbname=name)}})
-
-    def tool(name, *arguments, **more):
-        done = subprocess.run([os.path.join(database.stack.env["POSTGRES_BIN"], name), *arguments], capture_output=True,
-                              text=True, **more)
-        assert done.returncode == 0, done.stderr
-        return done.stdout
-
-    write(database.name, "sent")
-    assert run(database.name).returncode == 0
-    write(database.name, "waiting")
-    broker.take(queue, 1)
-    database.psql("-c", f"CREATE DATABASE {copy} OWNER {database.roles['owner']}", role="postgres")
-    try:
-        dump = tool("pg_dump", database.dsn("postgres"))
-        tool("psql", "-qX", "-v", "ON_ERROR_STOP=1", "-d", database.dsn("postgres", dbname=copy), input=dump)
-        write(copy, "since")
-        refused = run(copy)
-        assert refused.returncode == 78 and "does not belong to it" in refused.stderr
-        procedure, silent = blocks((ROOT / "docs/operations.md").read_text())
-        tool("psql", "-qX", "-v", "ON_ERROR_STOP=1", "-d", database.dsn("owner", dbname=copy), input=procedure[1])
-        assert run(copy).returncode == 0
-        assert [m.body for m in broker.take(queue, 2)] == [b"waiting", b"since"]
-        write(copy, "silenced")
-        tool("psql", "-qX", "-v", "ON_ERROR_STOP=1", "-d", database.dsn("owner", dbname=copy), input=silent[1])
-        assert run(copy).returncode == 0
-        assert broker.count(queue) == 0
-    finally:
-        database.psql("-c", f"DROP DATABASE {copy} WITH (FORCE)", role="postgres")
 
 
 def anchors(text):
