@@ -22,6 +22,7 @@
  */
 #define TEXT_SHOWN 400
 #define NAME_SHOWN 255
+#define IN_ITS_LOG "look into the broker's log for what it could not take"
 
 static int
 shown(struct bytes text, int max)
@@ -162,6 +163,11 @@ explain_vhost(const struct reply * reply, struct error * e)
 		e->code = EXIT_CONFIGURATION;
 		error_remedy(e, "create it (rabbitmqctl add_vhost \"%s\") or correct rabbitmq.urls",
 		    reply->vhost);
+	} else if (contains(reply->text, " limit (")) {
+		/* Of connections: somebody else's may end at any time. */
+		error_remedy(e,
+		    "close connections that nobody needs, or raise the limit (rabbitmqctl "
+		    "set_vhost_limits, set_user_limits)");
 	} else {
 		e->code = EXIT_PERMISSION;
 		error_remedy(e,
@@ -184,6 +190,14 @@ reply_explain(const struct reply * reply, struct error * e)
 		if (reply->phase == REPLY_VHOST)
 			explain_vhost(reply, e);
 		break;
+	case AMQP_INTERNAL_ERROR:
+		if (reply->phase == REPLY_VHOST && contains(reply->text, "is down")) {
+			error_remedy(e, "start it: rabbitmqctl restart_vhost -p \"%s\"",
+			    reply->vhost);
+			break;
+		}
+		error_remedy(e, IN_ITS_LOG);
+		break;
 	case AMQP_NOT_FOUND:
 		e->code = EXIT_CONFIGURATION;
 		error_remedy(e, "declare the exchange, or correct it where the message is written");
@@ -200,7 +214,7 @@ reply_explain(const struct reply * reply, struct error * e)
 		break;
 	default:
 		if (reply_blames_message(reply->code))
-			error_remedy(e, "look into the broker's log for what it could not take");
+			error_remedy(e, IN_ITS_LOG);
 		break;
 	}
 }

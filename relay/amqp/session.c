@@ -135,8 +135,8 @@ on_start(struct session * s, const amqp_connection_start_t * start, struct error
 		    (const char *)start->mechanisms.bytes);
 		return (error_remedy(e,
 		    s->options.external ?
-			"enable the plugin rabbitmq_auth_mechanism_ssl and list EXTERNAL in "
-			"auth_mechanisms, or set rabbitmq.auth: plain" :
+			"connect by amqps://, enable the plugin rabbitmq_auth_mechanism_ssl and "
+			"list EXTERNAL in auth_mechanisms, or set rabbitmq.auth: plain" :
 			"list PLAIN in the broker's auth_mechanisms, or set rabbitmq.auth: external"));
 	}
 	if (!s->options.external) {
@@ -283,6 +283,9 @@ session_close(struct session * s, const char * reason)
 void
 session_lost(const struct session * s, struct error * e)
 {
+	/* TLS knows better: a client certificate may be refused only now. */
+	if (e->code != EXIT_UNREACHABLE)
+		return;
 	switch (s->phase) {
 	case SESSION_START:
 		if (s->heard)

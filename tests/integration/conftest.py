@@ -317,6 +317,7 @@ class Broker:
     def __init__(self, stack, url=None):
         self.stack = stack
         self.urls = [url] if url else stack.urls
+        self.url = self.urls[0]
         self.prefix = "t_" + uuid.uuid4().hex[:8]
         self.queues = []
         self.exchanges = []

@@ -381,6 +381,47 @@ def test_client_certificates(stack, broker, drive):
     assert event["event"] == "refused" and event["code"] == TLS_ERROR and "key_file" in event["text"]
 
 
+@pytest.fixture
+def external(stack):
+    """The broker knows the user "client", whom no password lets in."""
+    stack.rabbitmqctl("add_user", "client", "")
+    stack.rabbitmqctl("clear_password", "client")
+    stack.rabbitmqctl("set_permissions", "-p", "/", "client", "", ".*", "")
+    yield ["--external", "--url", f"amqps://localhost:{stack.env['AMQPS_PORT']}", "--ca-file", stack.env["TLS_CA_FILE"]]
+    stack.heal()
+    stack.rabbitmqctl("delete_user", "client")
+
+
+def certificate(stack, name):
+    return "--cert-file", f"{stack.env['TLS_DIR']}/{name}.pem", "--key-file", f"{stack.env['TLS_DIR']}/{name}.key"
+
+
+def test_the_client_certificate_says_who_we_are(stack, broker, drive, external):
+    queue = broker.queue()
+    drive([{"exchange": "", "routing_key": queue, "body": "hello"}], *external, *certificate(stack, "client")).end()
+    assert broker.take(queue, 1)[0].body == b"hello"
+
+
+def test_a_client_certificate_that_the_broker_refuses(stack, drive, external):
+    event = why_down(drive, *external, *certificate(stack, "other-ca"))
+    assert event["code"] == TLS_ERROR and "alert" in event["text"] and "cert_file" in event["remedy"]
+    event = why_down(drive, *external)
+    assert event["code"] == 77 and "EXTERNAL" in event["text"] and "client certificate" in event["remedy"]
+    event = why_down(drive, "--external", "--url", f"amqp://127.0.0.1:{stack.env['AMQP_PORT']}")
+    assert event["code"] == TLS_ERROR and "does not offer" in event["text"] and "amqps://" in event["remedy"]
+
+
+def test_a_renewed_client_certificate_is_taken_at_the_next_attempt(stack, broker, drive, external, tmp_path):
+    for kind in ("pem", "key"):
+        (tmp_path / f"mine.{kind}").write_text(pathlib.Path(stack.env["TLS_DIR"], f"other-ca.{kind}").read_text())
+    driver = drive([{"exchange": "", "routing_key": broker.queue()}], *external, "--cert-file", tmp_path / "mine.pem",
+                   "--key-file", tmp_path / "mine.key")
+    driver.wait("down", 2)
+    for kind in ("pem", "key"):
+        (tmp_path / f"mine.{kind}").write_text(pathlib.Path(stack.env["TLS_DIR"], f"client.{kind}").read_text())
+    driver.end()
+
+
 # ---- faults ---------------------------------------------------------------------------------------------
 
 

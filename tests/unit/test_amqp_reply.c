@@ -156,6 +156,20 @@ test_refusals_come_with_a_remedy(void ** state)
 	reply.text =
 	    bytes_from("NOT_ALLOWED - access to vhost 'shop' refused for user 'CN=client'");
 	assert_explained(reply, EXIT_PERMISSION, "-p \"shop\" \"CN=client\"");
+	/* Whoever holds the connections may leave at any time: no matter of permission. */
+	reply.text = bytes_from(
+	    "NOT_ALLOWED - access to vhost 'shop' refused for user 'u': connection "
+	    "limit (9) is reached");
+	assert_explained(reply, EXIT_UNREACHABLE, "set_vhost_limits");
+	reply.text = bytes_from(
+	    "NOT_ALLOWED - connection refused for user 'u': user connection limit "
+	    "(9) is reached");
+	assert_explained(reply, EXIT_UNREACHABLE, "set_user_limits");
+	reply.code = 541;
+	reply.text = bytes_from(
+	    "INTERNAL_ERROR - access to vhost 'shop' refused for user 'u': vhost "
+	    "'shop' is down");
+	assert_explained(reply, EXIT_UNREACHABLE, "restart_vhost -p \"shop\"");
 	assert_explained(
 	    later(403, "ACCESS_REFUSED - access to exchange 'x' in vhost '/' refused for user 'u'"),
 	    EXIT_PERMISSION, "set_permissions -p \"/\" \"u\"");
