@@ -294,13 +294,13 @@ session_lost(const struct session * s, struct error * e)
 		error_remedy(e, "is this port AMQP, and does it ask for TLS (amqps://)?");
 		break;
 	case SESSION_TUNE:
-		error_set(e, EXIT_PERMISSION, "the broker closed the connection during login");
+		error_set(e, EXIT_UNREACHABLE, "the broker closed the connection during login");
 		error_remedy(e,
 		    "correct the user or password (rabbitmq.urls, "
 		    "rabbitmq.password_file)");
 		break;
 	case SESSION_OPEN:
-		error_set(e, EXIT_PERMISSION,
+		error_set(e, EXIT_UNREACHABLE,
 		    "the broker closed the connection when the vhost "
 		    "was opened");
 		error_remedy(e, "does the vhost \"%s\" exist, and may \"%s\" use it?",
