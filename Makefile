@@ -65,22 +65,24 @@ $(BUILD)/flags: FORCE
 debug: ## build without optimisation in build/debug
 	$(MAKE) BUILD=build/debug CFLAGS='-O0 -g3' all
 
-test: ## install what is missing, build, run the unit and integration tests
+test: ## install what is missing, build, run the unit and integration tests, and a minute of chaos
 	tests/support/install build test
 	$(MAKE) all check-unit
 	$(MAKE) check-integration
+	$(MAKE) check-chaos CHAOS_ARGS='$(CHAOS_BOUNDED)'
 
 unit-tests: $(UNIT_TESTS)
 drivers: $(DRIVERS)
-everything: all unit-tests bench-programs drivers fuzz-objects $(BUILD)/tests/simulation/simulate
+everything: all unit-tests bench-programs drivers fuzz-objects $(BUILD)/tests/simulation/simulate \
+	$(BUILD)/tests/chaos/proxy
 
 check-unit: unit-tests ## run the unit tests (cmocka)
 	@failed=; for t in $(UNIT_TESTS); do $(UNIT_RUNNER) $$t || failed="$$failed $$t"; done; \
 	if [ -n "$$failed" ]; then echo "failed:$$failed" >&2; exit 1; fi
 
 # PYTEST_ARGS="-k name -x" chooses; RELAY=build/asan/outbox-relay tests another binary.
-check-integration: all drivers ## run the integration tests (pytest, a private Postgres and RabbitMQ)
-	PYTHONDONTWRITEBYTECODE=1 $(PYTHON) -m pytest -p no:cacheprovider tests/integration $(PYTEST_ARGS)
+check-integration: all drivers $(BUILD)/tests/chaos/proxy ## run the integration tests (pytest, a private Postgres and RabbitMQ)
+	PYTHONDONTWRITEBYTECODE=1 $(PYTHON) -m pytest -p no:cacheprovider tests/integration tests/chaos $(PYTEST_ARGS)
 
 SIMULATION_OBJECTS = $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/simulation/*.c relay/core/*.c) relay/base/backoff.c)
 $(BUILD)/tests/simulation/simulate: $(SIMULATION_OBJECTS)
@@ -89,6 +91,16 @@ $(BUILD)/tests/simulation/simulate: $(SIMULATION_OBJECTS)
 # SIMULATION_ARGS="--seed 7 --histories 1 --verbose" replays one.
 check-simulation: $(BUILD)/tests/simulation/simulate ## drive the core through seeded histories under every fault
 	$< $(SIMULATION_ARGS)
+
+PROXY_OBJECTS = $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/chaos/*.c))
+$(BUILD)/tests/chaos/proxy: $(PROXY_OBJECTS)
+	$(CC) $(CFLAGS) $(EXTRA_CFLAGS) -o $@ $^
+
+# The part of it that belongs to "make test".
+CHAOS_BOUNDED = --bounded --seed 1 --faults 55 --scheduled 0 --good-s 60 --without delayed_locked,poison_406,poison_header_too_large
+# CHAOS_ARGS="--seed 7 --faults 50" chooses; --help says what else.
+check-chaos: all $(BUILD)/tests/chaos/proxy ## break real servers, relays and connections a thousand times
+	PYTHONDONTWRITEBYTECODE=1 $(PYTHON) tests/chaos/chaos.py $(CHAOS_ARGS)
 
 SANITIZER_FLAGS = -O1 -g -fno-omit-frame-pointer -fno-sanitize-recover=all
 asan: ## build with address and undefined-behaviour sanitizers in build/asan, run the unit tests
@@ -195,9 +207,9 @@ help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1	\2/p' Makefile | expand -t 20
 
 -include $(RELAY_OBJECTS:.o=.d) $(UNIT_TESTS:=.d) $(SIMULATION_OBJECTS:.o=.d) $(DRIVERS:=.d) \
-	$(wildcard $(BENCH)/*.d $(BUILD)/tests/fuzz/*.d)
+	$(wildcard $(BENCH)/*.d $(BUILD)/tests/fuzz/*.d $(BUILD)/tests/chaos/*.d)
 FORCE:
-.PHONY: FORCE all debug test unit-tests drivers everything check-unit check-integration check-simulation asan tsan \
+.PHONY: FORCE all debug test unit-tests drivers everything check-unit check-integration check-simulation check-chaos asan tsan \
 	fuzz fuzz-objects fuzz-programs \
 	lint format format-check demo bench bench-quick bench-programs install uninstall dist clean help
 .SECONDARY:

@@ -23,6 +23,11 @@ import psycopg2.extras
 MESSAGE = "INSERT INTO outbox.message (message_id, exchange, routing_key, payload_json, ordering_key) VALUES %s"
 
 
+def connection_lost(failure):
+    """Of a psycopg2.Error: the server went, or the connection to it.  The library has several names for it."""
+    return failure.pgcode is None or isinstance(failure, psycopg2.OperationalError)
+
+
 # ---- one writer ---------------------------------------------------------------------------------------
 
 
@@ -71,13 +76,13 @@ class Writer:
                 cursor.execute("SAVEPOINT s")
                 self.insert(cursor, undone, key, sequence, self.random.randint(1, 5))
                 cursor.execute("ROLLBACK TO s")
-                self.rolled_back.extend(message_id for message_id, _, _ in undone)
+                self.rolled_back.extend(row[0] for row in undone)
                 sequence = self.insert(cursor, written, key, sequence, self.random.randint(1, 5))
             cursor.execute("UPDATE account SET sequence = %s WHERE key = %s", [sequence, key])
         if kind == "late":
             self.pause(0.1)
         if kind == "rollback":
-            self.rolled_back.extend(message_id for message_id, _, _ in written)
+            self.rolled_back.extend(row[0] for row in written)
             return None
         return written
 
@@ -97,7 +102,9 @@ class Writer:
         while not self.stopping and (not self.given.rows or len(self.committed) < self.given.rows):
             try:
                 self.once()
-            except psycopg2.OperationalError:
+            except psycopg2.Error as failure:
+                if not connection_lost(failure):
+                    raise
                 self.connection = None
                 self.pause(0.1)
             if self.given.pause:

@@ -1,0 +1,259 @@
+"""Where a run takes place: servers, fault proxy, two relays, topology, writers and consumers."""
+
+import contextlib
+import json
+import os
+import pathlib
+import re
+import shutil
+import subprocess
+import sys
+import time
+
+import pika
+import psycopg2
+
+import consumer
+from conftest import ROOT, STACK_COMMAND, Database, Stack, die_with_parent
+from history import History
+from proxy import Proxy
+from relays import Relays, seconds
+
+HERE = ROOT / "tests/chaos"
+RELAYS = 2
+WINDOW = 100
+KEYS = 200
+# What each is for stands in faults.py.  The queue "audit" has all whose binding is not at stake: the order across queues.
+DESTINATIONS = {
+    "good": {"kind": "good", "queues": ["good", "audit"]},
+    "flaky": {"kind": "bad", "queues": ["flaky", "audit"]},
+    "routed": {"kind": "bad", "queues": ["routed", "audit"]},
+    "full": {"kind": "bad", "queues": ["full", "audit"], "refuses": True},
+    "lossy": {"kind": "lossy", "queues": ["lossy"]},
+    "poison": {"kind": "poison", "queues": []},
+}
+ARGUMENTS = {"full": {"x-max-length": 50, "x-overflow": "reject-publish"}}
+PREFETCH, FULL_PREFETCH = 1000, 50
+CONFIG = {
+    "rabbitmq": {"heartbeat": "5s"},
+    "publish": {"window": WINDOW, "batch": 50, "confirm_timeout": "8s"},
+    "retry": {"initial": "200ms", "multiplier": 2, "max": "2s", "max_attempts": 10},
+    "http": {"listen": None},
+    "log": {"level": "info"},
+}
+QUIET_S = 0.3
+POLL_S = 0.05
+# What is scheduled for later than now is not under way.
+UNDER_WAY = """
+SELECT (SELECT pending FROM outbox.backlog())
+     + (SELECT count(*) FROM outbox.delayed WHERE %s)
+"""
+CHANNEL_CLOSED = re.compile(r"^(\S+ \S+) .*(?:\n.*)?operation basic.publish caused a channel exception", re.MULTILINE)
+
+
+class Trouble(Exception):
+    """The run cannot go on."""
+
+
+class Writer:
+    """The program writer.py, and what it was told last."""
+
+    def __init__(self, place, number, seed, pause, destinations, scheduled):
+        self.path = place.directory / f"writer-{number}.jsonl"
+        self.process = subprocess.Popen(
+            [sys.executable, HERE / "writer.py", "--dsn", place.database.dsn("writer"), "--history", self.path,
+             "--seed", str(seed * 100 + number), "--keys", str(KEYS), "--destinations", ",".join(destinations),
+             "--scheduled", str(scheduled), "--pause", str(pause)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, preexec_fn=die_with_parent)
+
+    def say(self, word):
+        try:
+            self.process.stdin.write(word + "\n")
+            self.process.stdin.flush()
+        except BrokenPipeError:
+            raise Trouble("a writer failed") from None
+
+    def wait_paused(self):
+        if self.process.stdout.readline() != "paused\n":
+            raise Trouble("a writer failed")
+
+    def end(self):
+        self.process.stdin.close()
+        if self.process.wait(30) != 0:
+            raise Trouble("a writer failed")
+
+
+class Place:
+    """scheduled: the share of transactions that write for later."""
+
+    def __init__(self, directory, seed, writers, pause, scheduled):
+        self.directory = directory
+        shutil.rmtree(directory, ignore_errors=True)
+        directory.mkdir(parents=True)
+        self.history = History(directory / "history.jsonl")
+        where = ROOT / f"build/stack/chaos-{os.getpid()}"
+        subprocess.run([STACK_COMMAND, "start", "--dir", where, "--owner", str(os.getpid())], check=True)
+        self.stack = Stack(where)
+        self.database = Database(self.stack)
+        self.database.create()
+        self.database.migrate()
+        self.database.grant()
+        self.furnish_database()
+        self.handlers = Database(self.stack)
+        self.handlers.create()
+        self.handlers.execute(consumer.TABLES)
+        self.furnish_broker()
+        self.proxy = Proxy(seed)
+        self.ports = {}
+        for number in range(RELAYS):
+            for name, server_port in (("pg", self.stack.env["PGPORT"]), ("mq", self.stack.env["AMQP_PORT"])):
+                self.ports[name, number] = self.proxy.listen(f"{name}{number}", server_port)
+        self.consumers = {
+            queue: consumer.Consumer(self.history, self.stack.env["AMQP_URL"], queue, self.handlers.dsn("owner"),
+                                     effects=queue != "audit", prefetch=FULL_PREFETCH if queue == "full" else PREFETCH)
+            for queue in self.queues()}
+        self.relays = Relays(self.history, directory, RELAYS, self.configure)
+        destinations = [name for name, d in DESTINATIONS.items() if d["kind"] != "poison"]
+        self.writers = [Writer(self, n, seed, pause, destinations, scheduled) for n in range(writers)]
+        for name, destination in DESTINATIONS.items():
+            self.history.add("destination", name=name, **destination)
+
+    @staticmethod
+    def queues():
+        return sorted({queue for destination in DESTINATIONS.values() for queue in destination["queues"]})
+
+    def configure(self, number, directory):
+        path = directory / "outbox-relay.yaml"
+        config = json.loads(json.dumps(CONFIG))
+        config["postgres"] = {"dsn": self.database.dsn("relay", tcp=True, port=self.ports["pg", number])}
+        config["rabbitmq"]["urls"] = [f"amqp://guest:guest@127.0.0.1:{self.ports['mq', number]}/%2f"]
+        path.write_text(json.dumps(config, indent=1) + "\n")
+        return path
+
+    # ---- the database ----
+
+    def furnish_database(self):
+        writer = self.database.roles["writer"]
+        self.database.execute("CREATE TABLE chaos_transaction (number text PRIMARY KEY)")
+        self.database.execute("CREATE TABLE account (key text PRIMARY KEY, sequence bigint NOT NULL) WITH (fillfactor = 50)")
+        self.database.execute("INSERT INTO account SELECT 'key-' || n, 1 FROM generate_series(0, %s) n", [KEYS - 1])
+        self.database.execute(f"GRANT SELECT, UPDATE ON account TO {writer}")
+        self.database.execute(f"GRANT INSERT ON chaos_transaction TO {writer}")
+
+    def connect(self, role="owner"):
+        """A connection of a fault's own."""
+        return psycopg2.connect(self.database.dsn(role), connect_timeout=5)
+
+    def query(self, sql, parameters=None, database=None):
+        with contextlib.closing(psycopg2.connect((database or self.database).dsn("owner"), connect_timeout=5)) as connection:
+            with connection.cursor() as cursor:
+                cursor.execute(sql, parameters)
+                return cursor.fetchall()
+
+    def under_way(self, scheduled):
+        due = "true" if scheduled else "deliver_at IS NULL OR deliver_at < clock_timestamp() OR attempts > 0"
+        return self.query(UNDER_WAY % due)[0][0]
+
+    # ---- the broker ----
+
+    @contextlib.contextmanager
+    def channel(self):
+        """Of a connection of its own."""
+        parameters = pika.URLParameters(self.stack.env["AMQP_URL"])
+        parameters.socket_timeout = 5
+        connection = pika.BlockingConnection(parameters)
+        try:
+            yield connection.channel()
+        finally:
+            with contextlib.suppress(pika.exceptions.AMQPError):
+                connection.close()
+
+    def declare_exchange(self, channel, destination):
+        """Its queues hang on a second exchange, so that one binding decides about all of them at once."""
+        channel.exchange_declare(f"chaos.{destination}", exchange_type="topic", durable=True)
+        self.bind(channel, destination)
+
+    def bind(self, channel, destination):
+        channel.exchange_bind(f"chaos.{destination}.all", f"chaos.{destination}", "#")
+
+    def unbind(self, channel, destination):
+        channel.exchange_unbind(f"chaos.{destination}.all", f"chaos.{destination}", "#")
+
+    def declare_queue(self, channel, queue):
+        channel.queue_declare(queue, durable=True, arguments={"x-queue-type": "quorum", **ARGUMENTS.get(queue, {})})
+        for name, destination in DESTINATIONS.items():
+            if queue in destination["queues"]:
+                channel.queue_bind(queue, f"chaos.{name}.all")
+
+    def furnish_broker(self):
+        with self.channel() as channel:
+            for name, destination in DESTINATIONS.items():
+                if destination["queues"]:
+                    channel.exchange_declare(f"chaos.{name}.all", exchange_type="fanout", durable=True)
+                    self.declare_exchange(channel, name)
+            for queue in self.queues():
+                self.declare_queue(channel, queue)
+
+    def messages_in_queues(self):
+        with self.channel() as channel:
+            return sum(channel.queue_declare(queue, passive=True).method.message_count for queue in self.queues())
+
+    def channels_closed(self):
+        """Each basic.publish that closed a channel, by the broker's own log: a death of that channel."""
+        log = pathlib.Path(self.stack.env["STACK_LOGS"], "rabbit@localhost.log")
+        return [seconds(t) for t in CHANNEL_CLOSED.findall(log.read_text(errors="replace"))]
+
+    # ---- a round ----
+
+    def pause_writers(self):
+        for writer in self.writers:
+            writer.say("pause")
+        for writer in self.writers:
+            writer.wait_paused()
+
+    def resume_writers(self):
+        for writer in self.writers:
+            writer.say("go")
+
+    def drained(self, timeout_s, scheduled=False):
+        """Waits until nothing is under way, in the database or a queue; false when the time is over."""
+        deadline = time.monotonic() + timeout_s
+        while time.monotonic() < deadline:
+            with contextlib.suppress(psycopg2.Error, pika.exceptions.AMQPError, OSError):
+                if (self.under_way(scheduled) == 0 and self.messages_in_queues() == 0
+                        and all(c.quiet_s() > QUIET_S for c in self.consumers.values())):
+                    return True
+            if self.relays.failure is not None:
+                raise self.relays.failure
+            time.sleep(POLL_S)
+        return False
+
+    # ---- the end ----
+
+    def conclude(self):
+        """What is true in the end, for the checker."""
+        add = self.history.add
+        add("kept", transactions=[number for (number,) in self.query("SELECT number FROM chaos_transaction")])
+        add("dead", messages=dict(self.query("SELECT message_id::text, reason FROM outbox.dead")))
+        add("sent", messages=[m for (m,) in self.query(
+            "SELECT message_id::text FROM outbox.message_status WHERE state = 'sent' AND exchange = 'chaos.lossy'")])
+        for queue in self.queues():
+            if queue != "audit":
+                counts = dict(self.query("SELECT message_id, count(*) FROM effect WHERE consumer = %s GROUP BY 1", [queue],
+                                         self.handlers))
+                add("effects", queue=queue, counts=counts)
+
+    def end(self):
+        """Everything ends; returns the exit codes of the relays."""
+        for writer in self.writers:
+            writer.end()
+        codes = self.relays.end()
+        for one in self.consumers.values():
+            one.end()
+        self.proxy.end()
+        return codes
+
+    def remove(self):
+        subprocess.run([STACK_COMMAND, "stop", "--dir", self.stack.directory], check=True)
+        shutil.copytree(self.stack.env["STACK_LOGS"], self.directory / "servers", dirs_exist_ok=True)
+        shutil.rmtree(self.stack.directory)
