@@ -32,10 +32,11 @@ def become(user):
 class Cluster:
     """A server of its own, made by initdb; everybody is trusted, over its Unix socket alone.
 
-    settings are further ones; with a port it listens on 127.0.0.1 too.
+    settings are further ones; with a port it listens on 127.0.0.1 too.  With a primary, which runs, it is a copy of
+    it by pg_basebackup: once started, a standby that streams from it.
     """
 
-    def __init__(self, binaries, port=5432, **settings):
+    def __init__(self, binaries, port=5432, primary=None, **settings):
         self.settings = {"listen_addresses": "", "port": port, "fsync": "off", "shared_buffers": "16MB",
                          "max_connections": 20, **settings}
         self.binaries = pathlib.Path(binaries)
@@ -48,7 +49,10 @@ class Cluster:
         self.process = None
         # Postgres names its socket by the port; the directory is its own.
         self.port = port
-        self.run("initdb", "-D", self.data, "-U", "postgres", "-A", "trust", "--no-sync", "-E", "UTF8", "--locale=C")
+        if primary is None:
+            self.run("initdb", "-D", self.data, "-U", "postgres", "-A", "trust", "--no-sync", "-E", "UTF8", "--locale=C")
+        else:
+            self.run("pg_basebackup", "-D", self.data, "-d", primary.dsn(), "-R", "-c", "fast", "--no-sync")
 
     def run(self, program, *arguments):
         subprocess.run([self.binaries / program, *arguments], check=True, cwd=self.directory, stdin=subprocess.DEVNULL,
@@ -70,6 +74,17 @@ class Cluster:
     def stop(self):
         self.process.send_signal(signal.SIGINT)
         self.process.wait(30)
+        self.process = None
+
+    def kill(self):
+        """kill -9 of all of its processes at once."""
+        pid = self.process.pid
+        self.process.send_signal(signal.SIGSTOP)
+        for child in pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(child), signal.SIGKILL)
+        self.process.kill()
+        self.process.wait()
         self.process = None
 
     def dsn(self, database="postgres", user="postgres"):
