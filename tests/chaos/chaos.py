@@ -29,6 +29,8 @@ from place import WINDOW, Place, Trouble                                       #
 from schedule import Schedule                                                  # noqa: E402
 
 FAULTS = 1000
+# Of the faults, so many parts with these servers.
+SHARES = {"single": 4, "cluster": 1}
 # V: by then the slowest of the waits that an end of all faults leaves behind is over: a backoff, a probe, a retry.
 DRAIN_S = 45
 # S: what a message to a well destination may wait beside bad ones, on a busy machine.
@@ -72,13 +74,15 @@ class Lane(threading.Thread):
 
 
 class Run:
-    def __init__(self, given, allowed):
+    """With one kind of servers, from beginning to verdict."""
+
+    def __init__(self, given, servers, faults, allowed):
         self.given = given
-        self.schedule = Schedule(given.seed, allowed, given.faults)
-        self.directory = ROOT / f"build/chaos/seed-{given.seed}"
+        self.schedule = Schedule(f"{given.seed}/{servers}", allowed, faults)
+        self.directory = ROOT / f"build/chaos/seed-{given.seed}-{servers}"
         self.counts = {}
         self.lanes = {}
-        self.place = Place(self.directory, given.seed, given.writers, given.pause, given.scheduled)
+        self.place = Place(self.directory, servers, given.seed, given.writers, given.pause, given.scheduled)
         self.history = self.place.history
         self.history.add("run", t=0, seed=given.seed, window=WINDOW, drain_s=DRAIN_S, good_s=given.good_s)
 
@@ -143,24 +147,56 @@ def table(counts):
         print(f"  {left}    {right}".rstrip())
 
 
-def report(run, judgement, seconds):
-    table(run.counts)
-    print(f"{sum(run.counts.values())} faults of {len(run.counts)} kinds in {seconds:.0f} s; "
-          + ", ".join(f"{name} {value}" for name, value in judgement.figures.items()))
-    print(judgement)
+def run(given, servers, faults, allowed, total):
+    """Adds its counts to total; returns whether all went well."""
+    print(f"{faults} faults, servers: {servers}", flush=True)
+    one = Run(given, servers, faults, allowed)
+    try:
+        drained = one.go()
+        judgement = one.finish()
+    except Trouble as failure:
+        print(failure)
+        return False
+    finally:
+        for name, count in one.counts.items():
+            total[name] = total.get(name, 0) + count
+        one.place.remove()
+    print(", ".join(f"{name}: {value}" for name, value in judgement.figures.items()))
+    print(judgement if drained else f"not everything drained\n{judgement}", flush=True)
+    if not drained or not judgement.well():
+        print(f"history and logs: {one.directory.relative_to(ROOT)}")
+    return drained and judgement.well()
 
 
-def replay(given):
-    return f"make check-chaos CHAOS_ARGS=\"{' '.join(given)}\""
+def phases(given):
+    """(servers, how many faults, names of their kinds)"""
+    names = [name for name in given.only or KINDS if name not in given.without]
+    kinds = {servers: [name for name in names if KINDS[name].servers in (None, servers)] for servers in SHARES}
+    if given.bounded:
+        del kinds["cluster"]
+    elif given.only:
+        # With the servers that the kinds need, and no more.
+        needed = {KINDS[name].servers for name in names} - {None} or {"single"}
+        kinds = {servers: chosen for servers, chosen in kinds.items() if servers in needed}
+    shares = sum(SHARES[servers] for servers in kinds)
+    return [(servers, round(given.faults * SHARES[servers] / shares), chosen) for servers, chosen in kinds.items()]
+
+
+def kind_names(text):
+    names = text.split(",")
+    for name in names:
+        if name not in KINDS:
+            raise argparse.ArgumentTypeError(f"no such kind: {name}")
+    return names
 
 
 def main(arguments):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--faults", type=int, default=FAULTS, help=f"how many; {FAULTS} by default")
-    parser.add_argument("--bounded", action="store_true", help="without the kinds that need servers of their own")
-    parser.add_argument("--only", type=lambda text: text.split(","), help="kinds, separated by commas")
-    parser.add_argument("--without", type=lambda text: text.split(","), default=[], help="kinds to leave out")
+    parser.add_argument("--bounded", action="store_true", help="one server of each, no cluster")
+    parser.add_argument("--only", type=kind_names, help="kinds, separated by commas")
+    parser.add_argument("--without", type=kind_names, default=[], help="kinds to leave out")
     parser.add_argument("--writers", type=int, default=3)
     parser.add_argument("--pause", type=float, default=0.15, help="longest pause of a writer between transactions, in seconds")
     parser.add_argument("--scheduled", type=float, default=0.05, help="share of transactions that write for later")
@@ -169,32 +205,29 @@ def main(arguments):
     given = parser.parse_args(arguments)
     if given.kinds:
         for name, kind in sorted(KINDS.items()):
-            print(f"{name:36} {kind.lane:10}{' full run only' if kind.full else ''}")
+            print(f"{name:36} {kind.lane:10} {kind.servers or ''}".rstrip())
         return 0
-    allowed = [name for name, kind in KINDS.items()
-               if name in (given.only or KINDS) and name not in given.without and not (given.bounded and kind.full)]
     begun = time.monotonic()
-    run = Run(given, allowed)
-    trouble = None
-    try:
-        if not run.go():
-            trouble = "not everything drained"
-        judgement = run.finish()
-    except Trouble as failure:
-        print(failure, file=sys.stderr)
-        return 1
-    finally:
-        run.place.remove()
-    report(run, judgement, time.monotonic() - begun)
-    if trouble or not judgement.well():
-        print(f"{trouble or 'a promise is broken'}; history and logs: {run.directory.relative_to(ROOT)}; to run it again:\n"
-              f"{replay(arguments)}")
-        return 1
-    return 0
+    total = {}
+    well = True
+    for servers, faults, allowed in phases(given):
+        well = run(given, servers, faults, allowed, total) and well
+    table(total)
+    print(f"{sum(total.values())} faults of {len(total)} kinds in {time.monotonic() - begun:.0f} s: "
+          + ("all promises held" if well else "FAILED"))
+    if not well:
+        print(f"to run it again: make check-chaos CHAOS_ARGS=\"{' '.join(arguments)}\"")
+    return 0 if well else 1
 
 
 if __name__ == "__main__":
-    # Whatever is left of it dies with it.
-    status = main(sys.argv[1:])
+    # Threads that still wait for something die with it.
+    status = 1
+    try:
+        status = main(sys.argv[1:])
+    except SystemExit as end:
+        status = end.code
+    except BaseException:
+        traceback.print_exc()
     sys.stdout.flush()
     os._exit(status)

@@ -20,10 +20,11 @@ CLAIM = "INSERT INTO claim VALUES %s ON CONFLICT DO NOTHING RETURNING message_id
 IDLE_S = 0.02
 RETRY_S = 0.1
 CONNECT_TIMEOUT_S = 5
+HEARTBEAT_S = 6
 
 
 class Consumer(threading.Thread):
-    def __init__(self, history, url, queue, dsn, effects, prefetch):
+    def __init__(self, history, urls, queue, dsn, effects, prefetch):
         super().__init__(daemon=True, name=f"consumer of {queue}")
         self.history = history
         self.queue = queue
@@ -31,12 +32,15 @@ class Consumer(threading.Thread):
         self.effects = effects          # whether this one handles, or only listens
         self.prefetch = prefetch
         self.batch = max(1, prefetch // 4)
-        self.parameters = pika.URLParameters(url)
-        self.parameters.heartbeat = 0
-        self.parameters.socket_timeout = CONNECT_TIMEOUT_S
+        self.parameters = [pika.URLParameters(url) for url in urls]
+        for parameters in self.parameters:
+            # A frozen node of a cluster must not keep a consumer from the others.
+            parameters.heartbeat = HEARTBEAT_S if len(urls) > 1 else 0
+            parameters.socket_timeout = CONNECT_TIMEOUT_S
         self.database = None
         self.paused = threading.Event()
         self.ending = threading.Event()
+        self.count = 0
         self.last = time.monotonic()    # something came, or nobody listened
         self.failure = None
         self.start()
@@ -77,6 +81,7 @@ class Consumer(threading.Thread):
             if method is not None:
                 self.history.add("delivered", queue=self.queue, id=properties.message_id,
                                  redelivered=method.redelivered)
+                self.count += 1
                 batch.append((properties.message_id, method.delivery_tag))
             if method is None or len(batch) == self.batch:
                 batch = self.settle(channel, batch)

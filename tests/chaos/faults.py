@@ -16,6 +16,8 @@ import uuid
 import pika
 import psycopg2
 
+from place import WINDOW
+
 KINDS = {}
 HEAL_LIMIT_S = 60
 RETRY_S = 0.1
@@ -35,13 +37,12 @@ class Kind:
     seconds: tuple
     weight: int
     peer: bool
-    policy: bool        # needs the failure policy for messages
-    full: bool          # only in the full run
+    servers: str        # only with these (place.py), or None: with all
 
 
-def kind(name, lane, seconds=(0.2, 2), weight=4, peer=True, policy=False, full=False):
+def kind(name, lane, seconds=(0.2, 2), weight=4, peer=True, servers=None):
     def register(begin):
-        KINDS[name] = Kind(name, lane, begin, seconds, weight, peer, policy, full)
+        KINDS[name] = Kind(name, lane, begin, seconds, weight, peer, servers)
         return begin
     return register
 
@@ -73,12 +74,13 @@ def network(name, *words, seconds=(0.2, 4), weight=3, stands=True, numbers=None)
             leader = place.relays.leader()
             ports = random.choice([[leader], [leader], [0, 1], [1 - leader]])
             arguments = [random.randint(*bounds) for bounds in numbers or []]
-            for port in ports:
-                place.proxy.command(words[0], f"{server}{port}", *words[1:], *arguments)
+            names = [name for port in ports for name in place.links[server, port]]
+            for name in names:
+                place.proxy.command(words[0], name, *words[1:], *arguments)
 
             def heal():
-                for port in ports:
-                    place.proxy.heal(f"{server}{port}")
+                for name in names:
+                    place.proxy.heal(name)
             return heal if stands else nothing
         kind(f"{server}_{name}", server, seconds, weight)(begin)
 
@@ -134,7 +136,11 @@ relay_kinds("leader", lambda place: place.relays.leader())
 relay_kinds("standby", lambda place: 1 - place.relays.leader())
 
 
-# ---- servers ------------------------------------------------------------------------------------------
+# ---- one server of each -------------------------------------------------------------------------------
+
+
+def single(name, seconds, weight):
+    return kind(name, "servers", seconds, weight, servers="single")
 
 
 def down_and_up(server, verb):
@@ -151,18 +157,18 @@ def freeze(server):
     return begin
 
 
-kind("postgres_restarted", "servers", SHORT, weight=4)(down_and_up("postgres", "stop"))
-kind("postgres_killed", "servers", SHORT, weight=3)(down_and_up("postgres", "kill"))
-kind("postgres_away", "servers", (2, 10), weight=2)(down_and_up("postgres", "stop"))
-kind("postgres_frozen", "servers", (0.5, 6), weight=2)(freeze("postgres"))
-kind("postgres_frozen_beyond_the_lease", "servers", LEASE_S, weight=1)(freeze("postgres"))
-kind("rabbitmq_restarted", "servers", SHORT, weight=1)(down_and_up("rabbitmq", "stop"))
-kind("rabbitmq_killed", "servers", SHORT, weight=2)(down_and_up("rabbitmq", "kill"))
-kind("rabbitmq_frozen", "servers", (0.5, 6), weight=2)(freeze("rabbitmq"))
-kind("rabbitmq_frozen_beyond_heartbeats", "servers", LEASE_S, weight=1)(freeze("rabbitmq"))
+single("postgres_restarted", SHORT, weight=4)(down_and_up("postgres", "stop"))
+single("postgres_killed", SHORT, weight=3)(down_and_up("postgres", "kill"))
+single("postgres_away", (2, 10), weight=2)(down_and_up("postgres", "stop"))
+single("postgres_frozen", (0.5, 6), weight=2)(freeze("postgres"))
+single("postgres_frozen_beyond_the_lease", LEASE_S, weight=1)(freeze("postgres"))
+single("rabbitmq_restarted", SHORT, weight=1)(down_and_up("rabbitmq", "stop"))
+single("rabbitmq_killed", SHORT, weight=2)(down_and_up("rabbitmq", "kill"))
+single("rabbitmq_frozen", (0.5, 6), weight=2)(freeze("rabbitmq"))
+single("rabbitmq_frozen_beyond_heartbeats", LEASE_S, weight=1)(freeze("rabbitmq"))
 
 
-@kind("postgres_immediate", "servers", SHORT, weight=3)
+@single("postgres_immediate", SHORT, weight=3)
 def postgres_immediate(place, random):
     pid = int(place.stack.env["POSTGRES_PID"])
     os.kill(pid, signal.SIGQUIT)
@@ -174,25 +180,25 @@ def postgres_immediate(place, random):
     return lambda: place.stack.start("postgres")
 
 
-@kind("rabbitmq_application_stopped", "servers", (0.5, 3), weight=1)
+@single("rabbitmq_application_stopped", (0.5, 3), weight=1)
 def rabbitmq_application_stopped(place, random):
     place.stack.rabbitmqctl("stop_app")
     return lambda: place.stack.rabbitmqctl("start_app")
 
 
-@kind("memory_alarm", "servers", (1, 6), weight=2)
+@single("memory_alarm", (1, 6), weight=2)
 def memory_alarm(place, random):
     place.stack.rabbitmqctl("set_vm_memory_high_watermark", "0.000001")
     return lambda: place.stack.rabbitmqctl("set_vm_memory_high_watermark", "0.4")
 
 
-@kind("disk_alarm", "servers", (1, 6), weight=2)
+@single("disk_alarm", (1, 6), weight=2)
 def disk_alarm(place, random):
     place.stack.rabbitmqctl("set_disk_free_limit", "900TB")
     return lambda: place.stack.rabbitmqctl("set_disk_free_limit", "50MB")
 
 
-@kind("connections_closed_by_broker", "servers", SHORT, weight=2)
+@single("connections_closed_by_broker", SHORT, weight=2)
 def connections_closed_by_broker(place, random):
     place.stack.rabbitmqctl("close_all_connections", "chaos")
     return nothing
@@ -206,6 +212,43 @@ def sessions_terminated(place, random):
         if cursor.fetchone()[0] == 0:
             raise Missed()
     return nothing
+
+
+# ---- several ------------------------------------------------------------------------------------------
+
+
+def several(name, seconds, weight):
+    return kind(name, "servers", seconds, weight, servers="cluster")
+
+
+NODES = ["rabbitmq1", "rabbitmq2", "rabbitmq3"]
+
+
+def node_kind(name, seconds, weight, begin, heal):
+    """One of the three at a time: the others go on."""
+    @several(f"node_{name}", seconds, weight)
+    def act(place, random):
+        node = random.choice(NODES)
+        place.stack.act(begin, node)
+        return lambda: place.stack.act(heal, node)
+
+
+node_kind("killed", (0.5, 5), 3, "kill", "start")
+node_kind("restarted", (0.5, 5), 2, "stop", "start")
+node_kind("frozen", (1, 12), 2, "pause", "resume")
+node_kind("cut_off", (2, 10), 4, "partition", "rejoin")
+
+
+@several("standby_promoted", SHORT, weight=5)
+def standby_promoted(place, random):
+    """It lacks the last moment.  What the relay published meanwhile and the standby does not know comes again."""
+    since = time.time()
+    before = place.consumers["audit"].count + place.consumers["lossy"].count
+    place.pair.promote(random.uniform(0.1, 1.5))
+    published = place.consumers["audit"].count + place.consumers["lossy"].count - before
+    place.history.add("failover", since=since)
+    place.history.add("death", what="failover", window=WINDOW + published)
+    return place.pair.make_standby
 
 
 # ---- the database's contents --------------------------------------------------------------------------
@@ -237,7 +280,7 @@ def sent_locked(place, random):
     return held_open(place, "SET lock_timeout = '5s'", "LOCK TABLE outbox.sent IN SHARE ROW EXCLUSIVE MODE")
 
 
-@kind("delayed_locked", "data", (0.5, 5), weight=2, policy=True)
+@kind("delayed_locked", "data", (0.5, 5), weight=2)
 def delayed_locked(place, random):
     return held_open(place, "SET lock_timeout = '5s'", "LOCK TABLE outbox.delayed IN SHARE ROW EXCLUSIVE MODE")
 
@@ -263,7 +306,7 @@ def write_by_hand(place, rows):
 
 def poison(name, headers):
     """A message that can never be sent, one behind it of its key, and its neighbours."""
-    @kind(f"poison_{name}", "data", SHORT, weight=3, peer=False, policy=True)
+    @kind(f"poison_{name}", "data", SHORT, weight=3, peer=False)
     def begin(place, random):
         key = f"poison-{uuid.uuid4()}"
         write_by_hand(place, [(None, 0, "good", "chaos.good", None, "before"),

@@ -16,6 +16,7 @@ import psycopg2
 import consumer
 from conftest import ROOT, STACK_COMMAND, Database, Stack, die_with_parent
 from history import History
+from pair import Pair, PairDatabase
 from proxy import Proxy
 from relays import Relays, seconds
 
@@ -84,33 +85,41 @@ class Writer:
 
 
 class Place:
-    """scheduled: the share of transactions that write for later."""
+    """servers: "single", the stack's Postgres and RabbitMQ; "cluster", two Postgres and three RabbitMQ nodes.
 
-    def __init__(self, directory, seed, writers, pause, scheduled):
+    scheduled: the share of transactions that write for later.
+    """
+
+    def __init__(self, directory, servers, seed, writers, pause, scheduled):
         self.directory = directory
+        self.cluster = servers == "cluster"
         shutil.rmtree(directory, ignore_errors=True)
         directory.mkdir(parents=True)
         self.history = History(directory / "history.jsonl")
-        where = ROOT / f"build/stack/chaos-{os.getpid()}"
-        subprocess.run([STACK_COMMAND, "start", "--dir", where, "--owner", str(os.getpid())], check=True)
+        where = ROOT / f"build/stack/chaos-{os.getpid()}-{servers}"
+        subprocess.run([STACK_COMMAND, "start", "--dir", where, "--owner", str(os.getpid()),
+                        *(["--cluster"] if self.cluster else [])], check=True)
         self.stack = Stack(where)
-        self.database = Database(self.stack)
+        self.urls = self.stack.env["AMQP_URLS"].split(",") if self.cluster else [self.stack.env["AMQP_URL"]]
+        self.proxy = Proxy(seed)
+        self.pair = Pair(self.stack.env["POSTGRES_BIN"], self.proxy) if self.cluster else None
+        self.database = PairDatabase(self.stack, self.pair) if self.cluster else Database(self.stack)
         self.database.create()
         self.database.migrate()
         self.database.grant()
         self.furnish_database()
+        # Of the consumers' own, and none that loses what it had not replicated.
         self.handlers = Database(self.stack)
         self.handlers.create()
         self.handlers.execute(consumer.TABLES)
         self.furnish_broker()
-        self.proxy = Proxy(seed)
-        self.ports = {}
+        self.links = {}
         for number in range(RELAYS):
-            for name, server_port in (("pg", self.stack.env["PGPORT"]), ("mq", self.stack.env["AMQP_PORT"])):
-                self.ports[name, number] = self.proxy.listen(f"{name}{number}", server_port)
+            self.listen("pg", number, [s.port for s in self.pair.servers] if self.cluster else [self.stack.env["PGPORT"]])
+            self.listen("mq", number, [url.rpartition(":")[2].partition("/")[0] for url in self.urls])
         self.consumers = {
-            queue: consumer.Consumer(self.history, self.stack.env["AMQP_URL"], queue, self.handlers.dsn("owner"),
-                                     effects=queue != "audit", prefetch=FULL_PREFETCH if queue == "full" else PREFETCH)
+            queue: consumer.Consumer(self.history, self.urls, queue, self.handlers.dsn("owner"), effects=queue != "audit",
+                                     prefetch=FULL_PREFETCH if queue == "full" else PREFETCH)
             for queue in self.queues()}
         self.relays = Relays(self.history, directory, RELAYS, self.configure)
         destinations = [name for name, d in DESTINATIONS.items() if d["kind"] != "poison"]
@@ -118,17 +127,26 @@ class Place:
         for name, destination in DESTINATIONS.items():
             self.history.add("destination", name=name, **destination)
 
+    def listen(self, what, number, server_ports):
+        """links: (pg or mq, number of the relay) -> names of the proxy's ports."""
+        self.links[what, number] = [f"{what}{number}.{n}" for n in range(len(server_ports))]
+        for name, port in zip(self.links[what, number], server_ports):
+            self.proxy.listen(name, port)
+
+    def configure(self, number, directory):
+        """Writes the configuration of a relay; returns its path."""
+        path = directory / "outbox-relay.yaml"
+        config = json.loads(json.dumps(CONFIG))
+        pg, mq = ([self.proxy.ports[name] for name in self.links[what, number]] for what in ("pg", "mq"))
+        config["postgres"] = {"dsn": self.database.dsn("relay", tcp_ports=pg) if self.cluster
+                              else self.database.dsn("relay", tcp=True, port=pg[0])}
+        config["rabbitmq"]["urls"] = [f"amqp://guest:guest@127.0.0.1:{port}/%2f" for port in mq]
+        path.write_text(json.dumps(config, indent=1) + "\n")
+        return path
+
     @staticmethod
     def queues():
         return sorted({queue for destination in DESTINATIONS.values() for queue in destination["queues"]})
-
-    def configure(self, number, directory):
-        path = directory / "outbox-relay.yaml"
-        config = json.loads(json.dumps(CONFIG))
-        config["postgres"] = {"dsn": self.database.dsn("relay", tcp=True, port=self.ports["pg", number])}
-        config["rabbitmq"]["urls"] = [f"amqp://guest:guest@127.0.0.1:{self.ports['mq', number]}/%2f"]
-        path.write_text(json.dumps(config, indent=1) + "\n")
-        return path
 
     # ---- the database ----
 
@@ -158,9 +176,10 @@ class Place:
 
     @contextlib.contextmanager
     def channel(self):
-        """Of a connection of its own."""
-        parameters = pika.URLParameters(self.stack.env["AMQP_URL"])
-        parameters.socket_timeout = 5
+        """Of a connection of its own, to any node."""
+        parameters = [pika.URLParameters(url) for url in self.urls]
+        for one in parameters:
+            one.socket_timeout = one.blocked_connection_timeout = 5
         connection = pika.BlockingConnection(parameters)
         try:
             yield connection.channel()
@@ -200,8 +219,8 @@ class Place:
 
     def channels_closed(self):
         """Each basic.publish that closed a channel, by the broker's own log: a death of that channel."""
-        log = pathlib.Path(self.stack.env["STACK_LOGS"], "rabbit@localhost.log")
-        return [seconds(t) for t in CHANNEL_CLOSED.findall(log.read_text(errors="replace"))]
+        logs = pathlib.Path(self.stack.env["STACK_LOGS"]).glob("rabbit*@localhost.log")
+        return [seconds(t) for log in logs for t in CHANNEL_CLOSED.findall(log.read_text(errors="replace"))]
 
     # ---- a round ----
 
@@ -254,6 +273,8 @@ class Place:
         return codes
 
     def remove(self):
+        if self.pair is not None:
+            self.pair.remove()
         subprocess.run([STACK_COMMAND, "stop", "--dir", self.stack.directory], check=True)
         shutil.copytree(self.stack.env["STACK_LOGS"], self.directory / "servers", dirs_exist_ok=True)
         shutil.rmtree(self.stack.directory)
