@@ -381,9 +381,10 @@ def test_client_certificates(stack, broker, drive):
     assert event["event"] == "refused" and event["code"] == TLS_ERROR and "key_file" in event["text"]
 
 
-@pytest.fixture
-def external(stack):
+@pytest.fixture(scope="module")
+def external(session_stack):
     """The broker knows the user "client", whom no password lets in."""
+    stack = session_stack
     stack.rabbitmqctl("add_user", "client", "")
     stack.rabbitmqctl("clear_password", "client")
     stack.rabbitmqctl("set_permissions", "-p", "/", "client", "", ".*", "")
