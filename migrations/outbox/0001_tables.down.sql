@@ -6,7 +6,7 @@ BEGIN
 	IF coalesce(current_setting('outbox_relay.force_down', true), '') = 'on' THEN
 		RETURN;
 	END IF;
-	IF EXISTS (SELECT FROM outbox.delayed) OR EXISTS (SELECT FROM outbox.dead) OR EXISTS (
+	IF EXISTS (SELECT FROM outbox.delayed) OR EXISTS (SELECT FROM outbox.dead WHERE discarded_at IS NULL) OR EXISTS (
 		SELECT
 		FROM outbox.message AS m
 		LEFT JOIN (

@@ -302,53 +302,66 @@ ALTER TABLE outbox.delayed
 	DROP CONSTRAINT payload_at_most_payload_limit,
 	DROP COLUMN xid,
 	DROP COLUMN slot,
+	ADD COLUMN waits_for       text NOT NULL DEFAULT 'schedule',
 	ADD COLUMN attempts        integer NOT NULL DEFAULT 0,
 	ADD COLUMN deliver_at      timestamptz,
 	ADD COLUMN next_attempt_at timestamptz NOT NULL,
 	ADD COLUMN last_error      text,
 	ADD COLUMN history         jsonb NOT NULL DEFAULT '[]',
+	ADD CONSTRAINT waits_for_one_thing CHECK (waits_for IN ('schedule', 'retry', 'exchange', 'queue', 'key')),
 	ADD CONSTRAINT attempts_not_negative CHECK (attempts >= 0),
 	ADD CONSTRAINT deliver_at_1970_to_9999 CHECK (deliver_at >= timestamptz '1970-01-01 00:00:00+00'
 		AND deliver_at < timestamptz '10000-01-01 00:00:00+00'),
 	ADD CONSTRAINT history_is_an_array CHECK (jsonb_typeof(history) = 'array'),
 	ADD PRIMARY KEY (id);
 CREATE INDEX delayed_due_idx ON outbox.delayed (next_attempt_at, id);
-CREATE INDEX delayed_ordering_key_idx ON outbox.delayed (ordering_key, id) WHERE ordering_key IS NOT NULL;
+-- All but scheduled rows hold their key: nothing later of it may pass them.  Of the
+-- rows that hold one key, that with the least id never waits for its key, unless a
+-- dead one holds it too: so there is always one that goes on, whoever dies when.
+CREATE INDEX delayed_key_idx ON outbox.delayed (ordering_key, id)
+	WHERE ordering_key IS NOT NULL AND waits_for <> 'schedule';
+CREATE INDEX delayed_exchange_idx ON outbox.delayed (exchange, id) WHERE waits_for = 'exchange';
+CREATE INDEX delayed_queue_idx ON outbox.delayed (exchange, routing_key, id) WHERE waits_for = 'queue';
 REVOKE ALL ON outbox.delayed FROM PUBLIC;
 
 COMMENT ON TABLE outbox.delayed IS
-	'Messages that wait: scheduled (deliver_at is set), failed and to be tried again, or behind a failed one of their key.';
+	'Messages that wait: for their time, for their next attempt, for an exchange or a queue to be well again, or behind an earlier one of their key. Never delete rows by hand: what waits behind them would not be told.';
 COMMENT ON COLUMN outbox.delayed.id IS 'The id of the message; scheduled ones take it from the same sequence.';
+COMMENT ON COLUMN outbox.delayed.waits_for IS 'schedule: for deliver_at, and holds nobody back; retry: for next_attempt_at; exchange, queue: for it to be well again; key: for the earlier messages of its ordering_key.';
 COMMENT ON COLUMN outbox.delayed.attempts IS 'How often the broker refused it.';
 COMMENT ON COLUMN outbox.delayed.deliver_at IS 'Scheduled for this time; null: it was due when written.';
-COMMENT ON COLUMN outbox.delayed.next_attempt_at IS 'Not published before this time.';
+COMMENT ON COLUMN outbox.delayed.next_attempt_at IS 'Not published before this time; infinity: it waits for something else than time.';
 COMMENT ON COLUMN outbox.delayed.last_error IS 'Why the last attempt failed.';
-COMMENT ON COLUMN outbox.delayed.history IS 'What happened to it so far, a JSON array, oldest first.';
+COMMENT ON COLUMN outbox.delayed.history IS 'What happened to it, the newest 20 events, oldest first: a JSON array of objects with at, event (retry, exchange, queue, dead, retried), attempts, reason.';
 
 -- No CHECKs: nothing may keep the relay from putting a bad message aside.
 CREATE TABLE outbox.dead (LIKE outbox.message INCLUDING COMMENTS);
 ALTER TABLE outbox.dead
 	DROP COLUMN xid,
 	DROP COLUMN slot,
-	ADD COLUMN attempts   integer NOT NULL DEFAULT 0,
-	ADD COLUMN deliver_at timestamptz,
-	ADD COLUMN last_error text,
-	ADD COLUMN reason     text NOT NULL,
-	ADD COLUMN died_at    timestamptz NOT NULL DEFAULT clock_timestamp(),
-	ADD COLUMN history    jsonb NOT NULL DEFAULT '[]',
+	ADD COLUMN attempts     integer NOT NULL DEFAULT 0,
+	ADD COLUMN deliver_at   timestamptz,
+	ADD COLUMN last_error   text,
+	ADD COLUMN reason       text NOT NULL,
+	ADD COLUMN holds_key    boolean NOT NULL DEFAULT false,
+	ADD COLUMN died_at      timestamptz NOT NULL DEFAULT clock_timestamp(),
+	ADD COLUMN discarded_at timestamptz,
+	ADD COLUMN history      jsonb NOT NULL DEFAULT '[]',
 	ADD PRIMARY KEY (id);
-CREATE INDEX dead_died_at_idx ON outbox.dead (died_at, id);
-CREATE INDEX dead_ordering_key_idx ON outbox.dead (ordering_key, id) WHERE ordering_key IS NOT NULL;
+CREATE INDEX dead_died_at_idx ON outbox.dead (died_at, id) WHERE discarded_at IS NULL;
+CREATE INDEX dead_holds_key_idx ON outbox.dead (ordering_key) WHERE holds_key;
 REVOKE ALL ON outbox.dead FROM PUBLIC;
 
-COMMENT ON TABLE outbox.dead IS 'Messages given up, with the reason. They stay until a person retries or discards them.';
+COMMENT ON TABLE outbox.dead IS 'Messages given up, with the reason. They stay until a person retries or discards them: retry_dead(ids), discard_dead(ids).';
 COMMENT ON COLUMN outbox.dead.id IS 'The id of the message.';
 COMMENT ON COLUMN outbox.dead.attempts IS 'How often the broker refused it.';
 COMMENT ON COLUMN outbox.dead.deliver_at IS 'It was scheduled for this time; null: it was due when written.';
 COMMENT ON COLUMN outbox.dead.last_error IS 'Why the last attempt failed.';
 COMMENT ON COLUMN outbox.dead.reason IS 'Why it was given up.';
+COMMENT ON COLUMN outbox.dead.holds_key IS 'Nothing later of its ordering_key is sent before a person has decided (on_dead: hold).';
 COMMENT ON COLUMN outbox.dead.died_at IS 'When it was given up.';
-COMMENT ON COLUMN outbox.dead.history IS 'What happened to it, a JSON array, oldest first.';
+COMMENT ON COLUMN outbox.dead.discarded_at IS 'When a person decided that it need not be sent.';
+COMMENT ON COLUMN outbox.dead.history IS 'What happened to it, as in delayed.';
 
 -- ---------------------------------------------------------------- operation
 

@@ -40,14 +40,14 @@ BEGIN
 	END IF;
 	INSERT INTO outbox.delayed (id, message_id, exchange, routing_key, payload, payload_text, payload_json,
 		ordering_key, headers, type, content_type, content_encoding, correlation_id, reply_to, expiration,
-		priority, app_id, persistent, deliver_at, next_attempt_at)
+		priority, app_id, persistent, waits_for, deliver_at, next_attempt_at)
 	VALUES (nextval('outbox.message_id_seq'), coalesce(schedule_message.message_id, outbox.uuid_v7()),
 		schedule_message.exchange, schedule_message.routing_key, schedule_message.payload,
 		schedule_message.payload_text, schedule_message.payload_json, schedule_message.ordering_key,
 		schedule_message.headers, schedule_message.type, schedule_message.content_type,
 		schedule_message.content_encoding, schedule_message.correlation_id, schedule_message.reply_to,
 		schedule_message.expiration, schedule_message.priority, schedule_message.app_id,
-		schedule_message.persistent, schedule_message.deliver_at, schedule_message.deliver_at)
+		schedule_message.persistent, 'schedule', schedule_message.deliver_at, schedule_message.deliver_at)
 	RETURNING message_id INTO written;
 	RETURN written;
 END
@@ -255,8 +255,9 @@ SELECT
 	END AS sent_at,
 	coalesce(d.attempts, x.attempts, 0) AS attempts,
 	coalesce(d.last_error, x.last_error) AS last_error,
-	x.reason,
+	CASE WHEN x.discarded_at IS NOT NULL THEN 'discarded: ' ELSE '' END || x.reason AS reason,
 	coalesce(d.deliver_at, x.deliver_at) AS deliver_at,
+	d.waits_for,
 	d.next_attempt_at,
 	m.exchange,
 	m.routing_key,
@@ -273,13 +274,13 @@ LEFT JOIN (
 	ORDER BY l.seq DESC
 	LIMIT 1) AS n ON true
 UNION ALL
-SELECT d.id, d.message_id, 'delayed', NULL, d.attempts, d.last_error, NULL, d.deliver_at, d.next_attempt_at,
-	d.exchange, d.routing_key, d.ordering_key, d.type, NULL, d.created_at
+SELECT d.id, d.message_id, 'delayed', NULL, d.attempts, d.last_error, NULL, d.deliver_at, d.waits_for,
+	d.next_attempt_at, d.exchange, d.routing_key, d.ordering_key, d.type, NULL, d.created_at
 FROM outbox.delayed AS d
 WHERE NOT EXISTS (SELECT FROM outbox.message AS m WHERE m.id = d.id)
 UNION ALL
-SELECT x.id, x.message_id, 'dead', NULL, x.attempts, x.last_error, x.reason, x.deliver_at, NULL,
-	x.exchange, x.routing_key, x.ordering_key, x.type, NULL, x.created_at
+SELECT x.id, x.message_id, 'dead', NULL, x.attempts, x.last_error,
+	CASE WHEN x.discarded_at IS NOT NULL THEN 'discarded: ' ELSE '' END || x.reason, x.deliver_at, NULL, NULL, x.exchange, x.routing_key, x.ordering_key, x.type, NULL, x.created_at
 FROM outbox.dead AS x
 WHERE NOT EXISTS (SELECT FROM outbox.message AS m WHERE m.id = x.id)
 	AND NOT EXISTS (SELECT FROM outbox.delayed AS d WHERE d.id = x.id);
@@ -289,6 +290,7 @@ COMMENT ON VIEW outbox.message_status IS
 	'Every message still kept and what became of it. Search by id; a search by message_id reads every row kept unless created_at is bounded too.';
 COMMENT ON COLUMN outbox.message_status.state IS
 	'pending; sent (confirmed by the broker and marked); delayed (scheduled, or to be tried again); dead (given up).';
+COMMENT ON COLUMN outbox.message_status.waits_for IS 'What a delayed message waits for, as in delayed.';
 COMMENT ON COLUMN outbox.message_status.sent_at IS 'Time of the first mark kept that covers the message; null unless sent.';
 COMMENT ON COLUMN outbox.message_status.slot IS 'Where the message lies; null: no longer, or never, among the messages.';
 
@@ -375,7 +377,8 @@ BEGIN
 		SELECT greatest(delayed, c.reltuples::bigint) INTO delayed
 		FROM pg_class AS c WHERE c.oid = 'outbox.delayed'::regclass;
 	END IF;
-	SELECT count(*) INTO dead FROM (SELECT FROM outbox.dead LIMIT bound) AS r;
+	SELECT count(*) INTO dead FROM (SELECT FROM outbox.dead AS x
+		WHERE x.discarded_at IS NULL ORDER BY x.died_at, x.id LIMIT bound) AS r;
 	IF dead >= bound THEN
 		estimated := true;
 		SELECT greatest(dead, c.reltuples::bigint) INTO dead
@@ -385,7 +388,126 @@ END
 $$;
 REVOKE ALL ON FUNCTION outbox.backlog() FROM PUBLIC;
 COMMENT ON FUNCTION outbox.backlog() IS
-	'How many messages are pending, delayed and dead, and the age of the oldest pending one (null: none). Exact up to 10,000 of each, above that an estimate (estimated is true).';
+	'How many messages are pending, delayed and dead (not discarded), and the age of the oldest pending one (null: none). Exact up to 10,000 of each, above that an estimate (estimated is true).';
+
+-- ---------------------------------------------------------------- dead messages
+
+-- Called wherever something that held a key goes: the relay in a mark, people by
+-- retry_dead and discard_dead.  A lock that somebody else holds is never waited for,
+-- so that a person who leaves a transaction open does not stop the relay: a dead row
+-- in such hands counts as gone, and the first of its key becomes due, but nobody is
+-- sent past a dead row that holds its key (the searches see to that) should it stay.
+-- The other way round, whoever takes a dead row away waits for marks that found it
+-- there, and then sees what they put behind it.
+--
+-- The first of a key may be due already, and have been passed over while something
+-- came before it: then it falls due anew, so that the next search sees it.  That is
+-- so if its id is above after, the least id that has gone (0: whatever it is; null:
+-- nothing has gone).
+CREATE FUNCTION outbox.release_keys(keys text[], after bigint[], leaving bigint[]) RETURNS void
+LANGUAGE plpgsql
+SET enable_seqscan = off
+SET enable_bitmapscan = off
+SET enable_hashjoin = off
+SET enable_mergejoin = off
+SET plan_cache_mode = force_generic_plan
+AS $$
+#variable_conflict use_column
+BEGIN
+	WITH held AS MATERIALIZED (
+		SELECT x.ordering_key
+		FROM outbox.dead AS x
+		WHERE x.holds_key AND x.ordering_key = ANY (release_keys.keys)
+		FOR SHARE SKIP LOCKED
+	), stuck AS MATERIALIZED (
+		SELECT w.id
+		FROM unnest(release_keys.keys, release_keys.after) AS k(key, after)
+		CROSS JOIN LATERAL (
+			-- Bounds, not equality: no other index gives this order.
+			SELECT l.id, l.waits_for, l.next_attempt_at
+			FROM outbox.delayed AS l
+			WHERE l.ordering_key >= k.key AND l.ordering_key <= k.key AND l.waits_for <> 'schedule'
+				AND l.id NOT IN (SELECT unnest(release_keys.leaving))
+			ORDER BY l.ordering_key, l.id
+			LIMIT 1) AS w
+		WHERE (w.waits_for = 'key' OR (w.waits_for = 'retry' AND w.next_attempt_at <= now() AND w.id > k.after))
+			AND k.key NOT IN (SELECT h.ordering_key FROM held AS h)
+	), mine AS MATERIALIZED (
+		SELECT d.id
+		FROM stuck AS s
+		CROSS JOIN LATERAL (
+			SELECT l.id FROM outbox.delayed AS l
+			WHERE l.id = s.id AND l.waits_for IN ('key', 'retry')
+			FOR UPDATE SKIP LOCKED) AS d
+	)
+	UPDATE outbox.delayed AS d
+	SET waits_for = 'retry', next_attempt_at = now()
+	FROM mine AS m
+	WHERE d.id = m.id;
+END
+$$;
+REVOKE ALL ON FUNCTION outbox.release_keys(text[], bigint[], bigint[]) FROM PUBLIC;
+COMMENT ON FUNCTION outbox.release_keys(text[], bigint[], bigint[]) IS
+	'Makes the first waiting message of each key due if it waits for its key, leaving aside those that are about to leave. Used by retry_dead(), discard_dead() and the relay.';
+
+CREATE FUNCTION outbox.retry_dead(ids bigint[]) RETURNS bigint
+LANGUAGE plpgsql
+AS $$
+#variable_conflict use_column
+DECLARE
+	keys text[];
+	touched bigint[];
+BEGIN
+	WITH gone AS (
+		DELETE FROM outbox.dead AS x WHERE x.id = ANY (retry_dead.ids) RETURNING x.*
+	), kept AS (
+		INSERT INTO outbox.delayed (id, message_id, exchange, routing_key, payload, payload_text, payload_json,
+			ordering_key, headers, type, app_id, content_type, content_encoding, correlation_id, reply_to, expiration,
+			priority, persistent, created_at, waits_for, attempts, deliver_at, next_attempt_at, last_error, history)
+		SELECT g.id, g.message_id, g.exchange, g.routing_key, g.payload, g.payload_text, g.payload_json,
+			g.ordering_key, g.headers, g.type, g.app_id, g.content_type, g.content_encoding, g.correlation_id, g.reply_to,
+			g.expiration, g.priority, g.persistent, g.created_at, 'retry', 0, g.deliver_at, now(), g.last_error,
+			CASE WHEN jsonb_array_length(g.history) >= 20 THEN g.history - 0 ELSE g.history END
+				|| jsonb_build_object('at', now(), 'event', 'retried', 'attempts', 0, 'reason', 'by ' || session_user)
+		FROM gone AS g
+	)
+	SELECT array_agg(DISTINCT g.ordering_key) FILTER (WHERE g.ordering_key IS NOT NULL), array_agg(g.id ORDER BY g.id)
+	INTO keys, touched FROM gone AS g;
+	PERFORM outbox.release_keys(keys, array_fill(0::bigint, ARRAY[coalesce(cardinality(keys), 0)]), '{}');
+	INSERT INTO outbox.operation (operation, details, messages)
+	VALUES ('retry', jsonb_build_object('from', 'dead', 'first_ids', touched[1:100]), coalesce(cardinality(touched), 0));
+	RETURN coalesce(cardinality(touched), 0);
+END
+$$;
+REVOKE ALL ON FUNCTION outbox.retry_dead(bigint[]) FROM PUBLIC;
+COMMENT ON FUNCTION outbox.retry_dead(bigint[]) IS
+	'Has dead messages sent again, due now, with all their attempts before them; returns how many. Their order within a key is lost unless they held it.';
+
+CREATE FUNCTION outbox.discard_dead(ids bigint[]) RETURNS bigint
+LANGUAGE plpgsql
+AS $$
+#variable_conflict use_column
+DECLARE
+	keys text[];
+	touched bigint[];
+BEGIN
+	WITH gone AS (
+		UPDATE outbox.dead AS x
+		SET discarded_at = now(), holds_key = false
+		WHERE x.id = ANY (discard_dead.ids) AND x.discarded_at IS NULL
+		RETURNING x.id, x.ordering_key
+	)
+	SELECT array_agg(DISTINCT g.ordering_key) FILTER (WHERE g.ordering_key IS NOT NULL), array_agg(g.id ORDER BY g.id)
+	INTO keys, touched FROM gone AS g;
+	PERFORM outbox.release_keys(keys, array_fill(0::bigint, ARRAY[coalesce(cardinality(keys), 0)]), '{}');
+	INSERT INTO outbox.operation (operation, details, messages)
+	VALUES ('discard', jsonb_build_object('from', 'dead', 'first_ids', touched[1:100]), coalesce(cardinality(touched), 0));
+	RETURN coalesce(cardinality(touched), 0);
+END
+$$;
+REVOKE ALL ON FUNCTION outbox.discard_dead(bigint[]) FROM PUBLIC;
+COMMENT ON FUNCTION outbox.discard_dead(bigint[]) IS
+	'Marks dead messages as not to be sent; returns how many. Keys that they held go on.';
 
 -- ---------------------------------------------------------------- settings
 
@@ -478,7 +600,8 @@ BEGIN
 	EXECUTE format('GRANT INSERT ON outbox.operation TO %I', role);
 	EXECUTE format('GRANT EXECUTE ON FUNCTION outbox.applied_migrations(), outbox.schema_version(), outbox.retention(),'
 		' outbox.slot_period(), outbox.current_slot(), outbox.payload_limit(), outbox.uuid_v7(),'
-		' outbox.headers_valid(jsonb), outbox.backlog() TO %I', role);
+		' outbox.headers_valid(jsonb), outbox.backlog(), outbox.release_keys(text[], bigint[], bigint[]),'
+		' outbox.retry_dead(bigint[]), outbox.discard_dead(bigint[]) TO %I', role);
 END
 $$;
 REVOKE ALL ON FUNCTION outbox.grant_relay(text) FROM PUBLIC;

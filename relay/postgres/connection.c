@@ -67,6 +67,7 @@ struct connection {
 	struct request requests[REQUESTS_MAX];
 	size_t first;
 	size_t pending;
+	bool grouping; /* between connection_begin and connection_end */
 };
 
 static void
@@ -104,6 +105,15 @@ connection_take_notice(void * context, const PGresult * notice)
 		sqlerror_from_result(&connection->last_words, notice);
 }
 
+void
+connection_lose(struct connection * connection, const char * reason)
+{
+	if (connection->failure_pending)
+		return;
+	error_set(&connection->failure, EXIT_BUG, "%s", reason);
+	connection->failure_pending = true;
+}
+
 struct connection *
 connection_new(const struct connection_options * options, const struct connection_events * events,
     void * context)
@@ -136,6 +146,7 @@ connection_close(struct connection * connection)
 	connection->state = CLOSED;
 	connection->failure_pending = false;
 	connection->want_write = false;
+	connection->grouping = false;
 	connection->proof = 0;
 	error_clear(&connection->last_words);
 }
@@ -287,11 +298,7 @@ connection_add_request(struct connection * connection, clock_ns now, connection_
 	struct request * r;
 
 	if (!connection_is_open(connection) || connection->pending == REQUESTS_MAX) {
-		if (!connection->failure_pending) {
-			error_set(&connection->failure, EXIT_BUG,
-			    "too many open requests to Postgres");
-			connection->failure_pending = true;
-		}
+		connection_lose(connection, "too many open requests to Postgres");
 		return (NULL);
 	}
 	r = &connection->requests[(connection->first + connection->pending++) % REQUESTS_MAX];
@@ -300,43 +307,74 @@ connection_add_request(struct connection * connection, clock_ns now, connection_
 	return (r);
 }
 
-static void
-connection_end_request(struct connection * connection, int sent)
+/* Whether a request may be sent: added, or a part of the one that is being made. */
+static bool
+connection_starts(struct connection * connection, clock_ns now, connection_answer * answer,
+    void * context)
 {
-	if (sent != 1 || PQpipelineSync(connection->conn) != 1) {
+	if (connection->grouping)
+		return (connection_is_open(connection));
+	return (connection_add_request(connection, now, answer, context) != NULL);
+}
+
+static void
+connection_sync(struct connection * connection)
+{
+	if (PQpipelineSync(connection->conn) != 1)
 		connection_note_failure(connection);
-		return;
-	}
 	connection->want_write = true;
+}
+
+static void
+connection_sent(struct connection * connection, int sent)
+{
+	if (sent != 1)
+		connection_note_failure(connection);
+	else if (!connection->grouping)
+		connection_sync(connection);
 }
 
 void
 connection_send(struct connection * connection, clock_ns now, const char * sql, int count,
     const char * const * parameters, connection_answer * answer, void * context)
 {
-	if (connection_add_request(connection, now, answer, context) == NULL)
-		return;
-	connection_end_request(connection,
-	    PQsendQueryParams(connection->conn, sql, count, NULL, parameters, NULL, NULL, 1));
+	if (connection_starts(connection, now, answer, context))
+		connection_sent(connection,
+		    PQsendQueryParams(connection->conn, sql, count, NULL, parameters, NULL, NULL,
+			1));
 }
 
 void
 connection_prepare(struct connection * connection, clock_ns now, const char * name,
     const char * sql, connection_answer * answer, void * context)
 {
-	if (connection_add_request(connection, now, answer, context) == NULL)
-		return;
-	connection_end_request(connection, PQsendPrepare(connection->conn, name, sql, 0, NULL));
+	if (connection_starts(connection, now, answer, context))
+		connection_sent(connection, PQsendPrepare(connection->conn, name, sql, 0, NULL));
 }
 
 void
 connection_send_prepared(struct connection * connection, clock_ns now, const char * name, int count,
     const char * const * parameters, connection_answer * answer, void * context)
 {
-	if (connection_add_request(connection, now, answer, context) == NULL)
-		return;
-	connection_end_request(connection,
-	    PQsendQueryPrepared(connection->conn, name, count, parameters, NULL, NULL, 1));
+	if (connection_starts(connection, now, answer, context))
+		connection_sent(connection,
+		    PQsendQueryPrepared(connection->conn, name, count, parameters, NULL, NULL, 1));
+}
+
+void
+connection_begin(struct connection * connection, clock_ns now, connection_answer * answer,
+    void * context)
+{
+	connection->grouping = connection_add_request(connection, now, answer, context) != NULL;
+}
+
+/* Without the Sync nothing is committed, whatever has been sent already. */
+void
+connection_end(struct connection * connection)
+{
+	if (connection->grouping && connection_is_open(connection))
+		connection_sync(connection);
+	connection->grouping = false;
 }
 
 void
@@ -514,6 +552,16 @@ int
 connection_backend_pid(const struct connection * connection)
 {
 	return (connection->conn == NULL ? 0 : PQbackendPID(connection->conn));
+}
+
+const char *
+connection_parameter(const struct connection * connection, const char * name)
+{
+	const char * value = connection->conn == NULL ?
+	    NULL :
+	    PQparameterStatus(connection->conn, name);
+
+	return (value == NULL ? "" : value);
 }
 
 const char *

@@ -92,6 +92,22 @@ void connection_send_prepared(struct connection * connection, clock_ns now, cons
     int count, const char * const * parameters, connection_answer * answer, void * context);
 
 /**
+ * connection_begin(connection, now, answer, context), connection_end(connection):
+ * What is sent between them is one request and one transaction: it commits as
+ * a whole, and ${answer} is called once, after that or with the first error.
+ * The requests in between take no answer of their own.
+ */
+void connection_begin(struct connection * connection, clock_ns now, connection_answer * answer,
+    void * context);
+void connection_end(struct connection * connection);
+
+/**
+ * connection_lose(connection, reason):
+ * Give the connection up for a fault of ours; told by the next turn.
+ */
+void connection_lose(struct connection * connection, const char * reason);
+
+/**
  * connection_flush(connection):
  * Start sending what is queued, before the next turn.
  */
@@ -131,6 +147,12 @@ size_t connection_pending(const struct connection * connection);
  * that was a pooler.
  */
 int connection_backend_pid(const struct connection * connection);
+
+/**
+ * connection_parameter(connection, name):
+ * What the server reports of itself, as server_encoding; "" if it does not.
+ */
+const char * connection_parameter(const struct connection * connection, const char * name);
 
 /**
  * connection_database(connection), connection_host(connection):

@@ -1,6 +1,7 @@
 #ifndef POSTGRES_MARKS_H
 #define POSTGRES_MARKS_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/clock.h"
@@ -10,7 +11,7 @@
 
 /*
  * The marks in outbox.sent: each is one INSERT that says up to which position
- * every message is confirmed.  Nothing is written a message, so nothing
+ * every message is confirmed or put aside.  Nothing is written a message, so nothing
  * bloats.  A mark's key is the previous one's plus one: of two relays that
  * both believe they lead, the second fails here and steps down.
  */
@@ -21,9 +22,9 @@ void marks_free(struct marks * marks);
 
 /**
  * marks_prepare(marks, connection, now, record):
- * On a new connection, after ${record} was read.
+ * On a new connection, after ${record} was read.  -1 when out of memory.
  */
-void marks_prepare(struct marks * marks, struct connection * connection, clock_ns now,
+int marks_prepare(struct marks * marks, struct connection * connection, clock_ns now,
     const struct guard_record * record);
 
 /**
@@ -32,6 +33,7 @@ void marks_prepare(struct marks * marks, struct connection * connection, clock_n
  */
 struct mark {
 	struct cursor_position position;
+	bool same_position; /* instead: that of the newest mark */
 	uint64_t messages;
 	int64_t max_id;
 };

@@ -219,6 +219,10 @@ make_message(const struct row * row, struct message * m, char * arena)
 	const struct bytes * c = row->columns;
 
 	m->id = wire_read_int64(c[ID].data);
+	/* As the rows of outbox.message are; others are completed by who read them. */
+	m->held = false;
+	m->origin = MESSAGE_FRESH;
+	m->attempts = 0;
 	memcpy(m->message_id, c[MESSAGE_ID].data, sizeof(m->message_id));
 	m->timestamp_s = timestamp_s(wire_read_int64(c[CREATED_AT].data));
 	m->persistent = c[PERSISTENT].data[0] != 0;

@@ -8,9 +8,9 @@
  * tells the owner and comes back by itself, unless only a person can help.
  * Whatever the owner has asked for is forgotten then.
  *
- * While it leads, one fetch and one mark may be open.  A fetch that may wait
- * goes through the wake module, which says when to read; empty reads on the
- * way are not answers.
+ * While it leads, one fetch, one search and one mark may be open; all go
+ * through one connection, in the order in which they were asked for, and are
+ * answered in that order.
  */
 #include "postgres/source.h"
 
@@ -23,14 +23,14 @@
 
 #include "base/backoff.h"
 #include "base/log.h"
-#include "postgres/cursor.h"
-#include "postgres/flush.h"
+#include "postgres/connection.h"
+#include "postgres/delayed.h"
 #include "postgres/guard.h"
 #include "postgres/lead.h"
-#include "postgres/marks.h"
-#include "postgres/rotation.h"
-#include "postgres/connection.h"
 #include "postgres/pooler.h"
+#include "postgres/reading.h"
+#include "postgres/recording.h"
+#include "postgres/rotation.h"
 #include "postgres/sql.h"
 #include "postgres/wake.h"
 #include "postgres/wire.h"
@@ -46,9 +46,6 @@
 
 enum state { DOWN, CONNECTING, CONTENDING, LEADING };
 
-/* Nothing, a read under way, a read put off, or rows held back until flushed. */
-enum fetch_state { FETCH_NONE, FETCH_READING, FETCH_WAITING, FETCH_FLUSHING };
-
 struct source {
 	struct source_options options;
 	struct source_events events;
@@ -56,12 +53,12 @@ struct source {
 	char application_name[64];
 	struct connection_options connection_options;
 	struct connection * connection;
-	struct cursor * cursor;
-	struct marks * marks;
+	struct reading * reading;
+	struct delayed * delayed;
+	struct recording * recording;
 	struct pooler * pooler;
 	struct wake * wake;
 	struct rotation * rotation;
-	struct flush * flush; /* NULL unless wait_for_flush */
 	char * guard_schema;
 	char * guard_record;
 	char * lead_try;
@@ -76,20 +73,7 @@ struct source {
 	uint64_t random;
 	clock_ns try_at; /* CONTENDING: the next try for the lock */
 	/* LEADING */
-	enum fetch_state fetch;
-	bool fetch_may_wait;
-	uint32_t fetch_rows;
-	size_t fetch_bytes;
-	bool more;                 /* the last fetch left rows behind */
-	clock_ns read_at;          /* in bulk: the next look at the socket */
-	struct batch * held_batch; /* FETCH_FLUSHING */
-	uint64_t held_interval;
-	bool held_exhausted;
-	uint64_t recording;      /* interval of the open mark; 0: none */
-	struct source_mark mark; /* that mark */
-	clock_ns mark_again_at;  /* the server could not take it; CLOCK_NEVER: no such */
-	struct backoff mark_backoff;
-	int64_t mark_warned;
+	clock_ns read_at;     /* in bulk: the next look at the socket */
 	struct error failure; /* found in an answer; ends this turn */
 	bool failed;
 };
@@ -109,7 +93,8 @@ static const char * const listener_settings[] = {"statement_timeout", "10s", NUL
 
 static void source_on_fetched(void * context, struct batch * batch, uint64_t interval,
     bool exhausted, const struct error * e);
-static void source_on_marked(void * context, PGresult ** result, const struct error * e);
+static void source_on_found(void * context, const struct found * found, const struct error * e);
+static void source_on_recorded(void * context, const struct error * e);
 static void source_on_connected(void * context);
 static void source_on_pooler(void * context, bool lends);
 static void source_on_failed(void * context, const struct error * e);
@@ -144,28 +129,34 @@ source_new(const struct source_options * options, const struct source_events * e
 	listener = source->connection_options;
 	listener.settings = listener_settings;
 	backoff_init(&source->backoff, CLOCK_MS(200), 2, CLOCK_S(10), options->seed);
-	backoff_init(&source->mark_backoff, CLOCK_MS(100), 2, CLOCK_S(3), options->seed);
-	source->mark_again_at = CLOCK_NEVER;
 	source->connection = connection_new(&source->connection_options, &main_events, source);
-	source->cursor = cursor_new(options->schema, source_on_fetched, source);
-	source->marks = marks_new(options->schema);
+	source->delayed = delayed_new(options->schema, source_on_found, source);
 	source->rotation = rotation_new(options->schema);
 	source->pooler = pooler_new(&source->connection_options, source_on_pooler, source);
 	source->wake = wake_new(&(struct wake_options){.schema = options->schema,
 	    .listen = options->listen,
 	    .poll_interval = options->poll_interval,
 	    .connection = &listener});
+	source->reading = reading_new(&(struct reading_options){.schema = options->schema,
+					  .wait_for_flush = options->wait_for_flush,
+					  .strict = options->strict,
+					  .wake = source->wake},
+	    source_on_fetched, source);
 	source->guard_schema = sql_in_schema(guard_schema_sql, options->schema);
 	source->guard_record = sql_in_schema(guard_record_sql, options->schema);
 	source->lead_try = sql_in_schema(lead_try_sql, options->schema);
 	source->lead_end_stuck = sql_in_schema(lead_end_stuck_sql, options->schema);
-	if (options->wait_for_flush)
-		source->flush = flush_new();
-	if (source->connection == NULL || source->cursor == NULL || source->marks == NULL ||
+	if (source->reading != NULL)
+		source->recording = recording_new(
+		    &(struct recording_options){.schema = options->schema,
+			.seed = options->seed,
+			.cursor = reading_cursor(source->reading),
+			.held = reading_held(source->reading)},
+		    source_on_recorded, source);
+	if (source->connection == NULL || source->recording == NULL || source->delayed == NULL ||
 	    source->rotation == NULL || source->pooler == NULL || source->wake == NULL ||
 	    source->guard_schema == NULL || source->guard_record == NULL ||
-	    source->lead_try == NULL || source->lead_end_stuck == NULL ||
-	    (options->wait_for_flush && source->flush == NULL)) {
+	    source->lead_try == NULL || source->lead_end_stuck == NULL) {
 		error_set(e, EXIT_BUG, "out of memory");
 		source_free(source);
 		return (NULL);
@@ -178,17 +169,16 @@ source_free(struct source * source)
 {
 	if (source == NULL)
 		return;
-	batch_unref(source->held_batch);
 	free(source->lead_end_stuck);
 	free(source->lead_try);
 	free(source->guard_record);
 	free(source->guard_schema);
-	flush_free(source->flush);
+	recording_free(source->recording);
+	reading_free(source->reading);
 	wake_free(source->wake);
 	pooler_free(source->pooler);
 	rotation_free(source->rotation);
-	marks_free(source->marks);
-	cursor_free(source->cursor);
+	delayed_free(source->delayed);
 	connection_free(source->connection);
 	free(source);
 }
@@ -203,13 +193,9 @@ source_go_down(struct source * source, const struct error * e, bool fatal)
 
 	source->state = DOWN;
 	source->failed = false;
-	source->fetch = FETCH_NONE;
-	source->more = false;
-	source->recording = 0;
-	source->mark_again_at = CLOCK_NEVER;
 	source->told_standby = false;
-	batch_unref(source->held_batch);
-	source->held_batch = NULL;
+	reading_stop(source->reading);
+	recording_stop(source->recording);
 	connection_close(source->connection);
 	pooler_stop(source->pooler);
 	wake_stop(source->wake);
@@ -271,13 +257,13 @@ source_on_record(void * context, PGresult ** result, const struct error * e)
 		source_fail(source, &why);
 		return;
 	}
-	if (cursor_load(source->cursor, &record.position)) {
+	if (reading_start(source->reading, source->connection, source->now, &record.position) ||
+	    recording_start(source->recording, source->connection, source->now, &record)) {
 		error_set(&why, EXIT_BUG, "out of memory");
 		source_fail(source, &why);
 		return;
 	}
-	cursor_prepare(source->cursor, source->connection, source->now);
-	marks_prepare(source->marks, source->connection, source->now, &record);
+	delayed_start(source->delayed, source->connection, source->now);
 	rotation_start(source->rotation, source->connection, source->now);
 	wake_start(source->wake, source->connection, source->now, source->has_trigger);
 	source->state = LEADING;
@@ -421,18 +407,10 @@ source_on_connected(void * context)
 /* ---- reading ---- */
 
 static void
-source_answer_fetch(struct source * source, struct batch * batch, uint64_t interval, bool exhausted)
-{
-	source->fetch = FETCH_NONE;
-	source->events.fetched(source->context, batch, interval, exhausted);
-}
-
-static void
 source_on_fetched(void * context, struct batch * batch, uint64_t interval, bool exhausted,
     const struct error * e)
 {
 	struct source * source = context;
-	bool found = batch != NULL || !exhausted;
 
 	if (e != NULL) {
 		source_fail(source, e);
@@ -440,133 +418,55 @@ source_on_fetched(void * context, struct batch * batch, uint64_t interval, bool 
 	}
 	/* Only now: a lead that cannot read must not come back at once for ever. */
 	backoff_reset(&source->backoff);
-	source->more = !exhausted;
-	if (found || source->fetch_may_wait)
-		wake_read_found(source->wake, source->now, found);
-	if (!found && source->fetch_may_wait) {
-		source->fetch = FETCH_WAITING;
-		return;
-	}
-	if (source->flush == NULL || batch == NULL) {
-		source_answer_fetch(source, batch, interval, exhausted);
-		return;
-	}
-	batch_ref(batch);
-	source->held_batch = batch;
-	source->held_interval = interval;
-	source->held_exhausted = exhausted;
-	source->fetch = FETCH_FLUSHING;
-	flush_begin(source->flush, source->connection, source->now);
-}
-
-static void
-source_turn_flush(struct source * source)
-{
-	struct batch * batch;
-
-	if (source->fetch != FETCH_FLUSHING ||
-	    !flush_turn(source->flush, source->connection, source->now))
-		return;
-	batch = source->held_batch;
-	source->held_batch = NULL;
-	source_answer_fetch(source, batch, source->held_interval, source->held_exhausted);
-	batch_unref(batch);
-}
-
-static void
-source_read(struct source * source)
-{
-	source->fetch = FETCH_READING;
-	cursor_fetch(source->cursor, source->connection, source->now, source->fetch_rows,
-	    source->fetch_bytes);
+	source->events.fetched(source->context, batch, interval, exhausted);
 }
 
 void
 source_fetch(struct source * source, clock_ns now, uint32_t rows, size_t bytes, bool wait)
 {
 	source->now = now;
-	source->fetch_rows = rows;
-	source->fetch_bytes = bytes;
-	source->fetch_may_wait = wait;
-	if (source->state != LEADING)
-		return;
-	if (wait)
-		source->fetch = FETCH_WAITING;
+	if (source->state == LEADING)
+		reading_fetch(source->reading, now, rows, bytes, wait);
+}
+
+static void
+source_on_found(void * context, const struct found * found, const struct error * e)
+{
+	struct source * source = context;
+
+	if (e != NULL)
+		source_fail(source, e);
 	else
-		source_read(source);
+		source->events.found(source->context, found);
+}
+
+void
+source_search(struct source * source, clock_ns now, const struct search * search)
+{
+	source->now = now;
+	if (source->state == LEADING)
+		delayed_search(source->delayed, source->connection, now, search);
 }
 
 /* ---- recording ---- */
 
 static void
-source_write_mark(struct source * source)
-{
-	struct mark m = {.messages = source->mark.messages, .max_id = source->mark.max_id};
-
-	source->mark_again_at = CLOCK_NEVER;
-	cursor_position(source->cursor, source->mark.interval, source->mark.last_id,
-	    source->mark.exhausted, &m.position);
-	marks_write(source->marks, source->connection, source->now, &m, source_on_marked, source);
-}
-
-/*
- * Whether the server may take the same mark later: a full disk, a lock, a right
- * that is missing.  To go down for it would publish a whole window again, and
- * again after each attempt (D).  Not when another relay's mark is in the way, nor
- * when this server, this session or the schema is not what it was.
- */
-static bool
-mark_can_wait(const struct error * e)
-{
-	static const char * const lasting[] = {"23505", "25", "26", "3F", "42P", "42703", "57P",
-	    "08"};
-
-	if (e->sqlstate[0] == '\0')
-		return (false);
-	for (size_t i = 0; i < sizeof(lasting) / sizeof(lasting[0]); i++)
-		if (strncmp(e->sqlstate, lasting[i], strlen(lasting[i])) == 0)
-			return (false);
-	return (true);
-}
-
-static void
-source_on_marked(void * context, PGresult ** result, const struct error * e)
+source_on_recorded(void * context, const struct error * e)
 {
 	struct source * source = context;
-	struct error why;
 
-	(void)result;
-	if (e != NULL && mark_can_wait(e)) {
-		marks_take_back(source->marks);
-		source->mark_again_at = source->now + backoff_next(&source->mark_backoff);
-		if (log_due(&source->mark_warned, source->now))
-			log_failure(LOG_LEVEL_WARN, "mark_refused", e);
-		return;
-	}
-	if (e != NULL) {
-		why = *e;
-		if (strcmp(e->sqlstate, "23505") == 0)
-			error_set(&why, EXIT_UNREACHABLE,
-			    "another relay has recorded a mark: it leads now");
-		source_fail(source, &why);
-		return;
-	}
-	backoff_reset(&source->mark_backoff);
-	source->mark_warned = 0;
-	cursor_forget(source->cursor, source->recording);
-	source->recording = 0;
-	source->events.recorded(source->context);
+	if (e != NULL)
+		source_fail(source, e);
+	else
+		source->events.recorded(source->context);
 }
 
 void
 source_record(struct source * source, clock_ns now, const struct source_mark * mark)
 {
 	source->now = now;
-	if (source->state != LEADING)
-		return;
-	source->mark = *mark;
-	source->recording = mark->interval;
-	source_write_mark(source);
+	if (source->state == LEADING)
+		recording_write(source->recording, now, mark);
 }
 
 /* ---- the turn ---- */
@@ -583,11 +483,8 @@ source_second_connection(const struct source * source)
 static void
 source_turn_leading(struct source * source, bool listener_readable)
 {
-	if (source->fetch == FETCH_WAITING && wake_advise(source->wake, source->now) == WAKE_READ)
-		source_read(source);
-	source_turn_flush(source);
-	if (source->now >= source->mark_again_at)
-		source_write_mark(source);
+	reading_turn(source->reading, source->now);
+	recording_turn(source->recording, source->now);
 	rotation_turn(source->rotation, source->connection, source->now);
 	if (connection_pending(source->connection) == 0 &&
 	    source->now - connection_last_sent(source->connection) >= LEAD_HEARTBEAT)
@@ -604,20 +501,13 @@ is_readable(const struct connection * connection, const struct pollfd * fds, siz
 	return (false);
 }
 
-/* More rows than were asked for wait: it is the rate that counts. */
-static bool
-source_reads_in_bulk(const struct source * source)
-{
-	return (source->fetch == FETCH_READING && source->more);
-}
-
 void
 source_turn(struct source * source, clock_ns now, const struct pollfd * fds, size_t count)
 {
 	bool readable = is_readable(source->connection, fds, count);
 
 	source->now = now;
-	if (source_reads_in_bulk(source) && now >= source->read_at) {
+	if (reading_in_bulk(source->reading) && now >= source->read_at) {
 		source->read_at = now + BULK_PAUSE;
 		readable = true;
 	}
@@ -651,7 +541,7 @@ source_poll(struct source * source, struct pollfd * fds)
 		connection_flush(connections[i]);
 		fds[count++] = (struct pollfd){.fd = connection_fd(connections[i]),
 		    .events = connection_poll_events(connections[i])};
-		if (i == 0 && source_reads_in_bulk(source))
+		if (i == 0 && reading_in_bulk(source->reading))
 			fds[count - 1].events &= (short)~POLLIN;
 	}
 	return (count);
@@ -671,15 +561,12 @@ source_deadline(const struct source * source)
 		    clock_min(source->try_at, pooler_deadline(source->pooler)));
 	if (source->state != LEADING)
 		return (deadline);
-	if (source_reads_in_bulk(source))
+	if (reading_in_bulk(source->reading))
 		deadline = clock_min(deadline, source->read_at);
 	if (listener != NULL)
 		deadline = clock_min(deadline, connection_deadline(listener));
-	if (source->fetch == FETCH_WAITING)
-		deadline = clock_min(deadline, wake_deadline(source->wake));
-	if (source->fetch == FETCH_FLUSHING)
-		deadline = clock_min(deadline, flush_deadline(source->flush));
-	deadline = clock_min(deadline, source->mark_again_at);
+	deadline = clock_min(deadline, reading_deadline(source->reading));
+	deadline = clock_min(deadline, recording_deadline(source->recording));
 	deadline = clock_min(deadline, rotation_deadline(source->rotation));
 	return (clock_min(deadline, connection_last_sent(source->connection) + LEAD_HEARTBEAT));
 }

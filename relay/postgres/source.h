@@ -56,7 +56,7 @@ struct source_events {
 	void (*standby)(void * context);
 	/* Answer to source_fetch. */
 	void (*fetched)(void * context, struct batch * batch, uint64_t interval, bool exhausted);
-	/* Answer to source_search. */
+	/* Answer to source_search; NULL: nobody will search. */
 	void (*found)(void * context, const struct found * found);
 	/* Answer to source_record: committed. */
 	void (*recorded)(void * context);
@@ -87,14 +87,22 @@ void source_turn(struct source * source, clock_ns now, const struct pollfd * fds
  * source_fetch(source, now, rows, bytes, wait):
  * Exactly one fetched event follows, or down.  At most one at a time.  With
  * ${wait} it follows when a row may have been written since, or at the poll
- * interval (then it may be empty).
+ * interval.  An empty one says that writers may have put something among the
+ * delayed messages: look for SEARCH_DUE_ALL.  It comes when they woke the
+ * source, and when that has fallen asleep, at most every 100 ms.
  */
 void source_fetch(struct source * source, clock_ns now, uint32_t rows, size_t bytes, bool wait);
 
 /**
  * source_search(source, now, search):
  * Look for delayed messages.  Exactly one found event follows, or down.  At
- * most one at a time.
+ * most one at a time; a fetch may wait meanwhile.  ${search} is borrowed for
+ * the call.
+ *
+ * A lane is paged by the greatest id that came from it (MESSAGE_LANE), not by
+ * those of the rows that follow.  Keys that a dead message holds are passed
+ * over, scheduled messages among them; so is every message but the first of
+ * those that hold a key, unless it follows that one.
  */
 void source_search(struct source * source, clock_ns now, const struct search * search);
 

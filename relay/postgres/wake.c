@@ -25,6 +25,9 @@
 #define QUIET CLOCK_MS(3)
 #define SLEEP_SPACING CLOCK_MS(10)
 
+/* Falling asleep often must not mean to look at the delayed messages as often. */
+#define TELL_SPACING CLOCK_MS(100)
+
 /* The keys of a gate hold for a second at least; renew it before. */
 #define SLEEP_MAX CLOCK_MS(900)
 
@@ -55,6 +58,8 @@ struct wake {
 	int32_t keys[GATE_KEYS]; /* held on the main connection */
 	size_t held;
 	bool notified;
+	bool woken; /* the read under way follows a NOTIFY */
+	clock_ns last_told;
 	clock_ns pause;
 	clock_ns next_read;
 	clock_ns last_rows;
@@ -152,6 +157,8 @@ wake_start(struct wake * wake, struct connection * main, clock_ns now, bool has_
 	wake->state = POLLING;
 	wake->held = 0;
 	wake->notified = false;
+	wake->woken = false;
+	wake->last_told = now - TELL_SPACING;
 	wake->pause = POLL_FIRST;
 	wake->next_read = now;
 	wake->last_rows = now;
@@ -223,11 +230,22 @@ wake_advise(struct wake * wake, clock_ns now)
 		wake->state = TRYING;
 		connection_send_prepared(wake->main, now, "gate", 0, NULL, wake_on_gate, wake);
 	}
+	wake->woken = wake->notified;
 	wake->notified = false;
 	return (WAKE_READ);
 }
 
-void
+/* Whether to tell of it, if ${always}, or if it was not told for some time. */
+static bool
+wake_tell(struct wake * wake, clock_ns now, bool always)
+{
+	if (!always && now - wake->last_told < TELL_SPACING)
+		return (false);
+	wake->last_told = now;
+	return (true);
+}
+
+bool
 wake_read_found(struct wake * wake, clock_ns now, bool rows)
 {
 	if (rows) {
@@ -236,22 +254,22 @@ wake_read_found(struct wake * wake, clock_ns now, bool rows)
 		wake->last_rows = now;
 		wake->pause = POLL_FIRST;
 		wake->next_read = now + wake->pause;
-		return;
+		return (false);
 	}
 	if (wake->state == TRYING && wake->got_gate) {
 		wake->state = ASLEEP;
 		wake->last_sleep = now;
 		wake->next_read = now + clock_min(wake->options.poll_interval, SLEEP_MAX);
-		return;
+		return (wake_tell(wake, now, wake->woken));
 	}
 	wake_release_gate(wake, now);
 	wake->state = POLLING;
 	wake->next_read = now + wake->pause;
-	if (now - wake->last_rows < QUIET)
-		return;
-	wake->pause = clock_min(wake->pause * 2,
-	    wake->gated ? clock_min(WAKE_POLL_MAX, wake->options.poll_interval) :
-			  wake->options.poll_interval);
+	if (now - wake->last_rows >= QUIET)
+		wake->pause = clock_min(wake->pause * 2,
+		    wake->gated ? clock_min(WAKE_POLL_MAX, wake->options.poll_interval) :
+				  wake->options.poll_interval);
+	return (wake->woken && wake_tell(wake, now, true));
 }
 
 clock_ns

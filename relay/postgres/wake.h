@@ -66,9 +66,11 @@ enum wake_advice wake_advise(struct wake * wake, clock_ns now);
 
 /**
  * wake_read_found(wake, now, rows):
- * What the read found: rows end the sleep.
+ * What the read found: rows end the sleep.  Whether there may be something new
+ * among the delayed messages, if it found none: a NOTIFY came in, or the gate
+ * has just been closed behind writers that sent none.
  */
-void wake_read_found(struct wake * wake, clock_ns now, bool rows);
+bool wake_read_found(struct wake * wake, clock_ns now, bool rows);
 
 clock_ns wake_deadline(const struct wake * wake);
 

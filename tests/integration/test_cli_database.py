@@ -273,11 +273,15 @@ def test_a_message_that_is_not_there(outbox):
 
 
 def test_reasons_of_delayed_and_dead(outbox):
-    outbox.rows("INSERT INTO outbox.delayed (id, routing_key, payload_text, attempts, last_error, next_attempt_at)"
-                " VALUES (5, 'r', 'x', 2, 'NO_ROUTE', now()) RETURNING 1")
+    delayed = [("retry", "NO_ROUTE", "to be tried again: NO_ROUTE"), ("retry", None, "due"), ("schedule", None, "scheduled, and due"),
+               ("exchange", "no exchange", "waits until its exchange is well: no exchange"),
+               ("queue", "15 s", "waits until its queue is well: 15 s"), ("key", None, "behind an earlier message of its key")]
+    for number, (waits_for, error, why) in enumerate(delayed):
+        outbox.rows("INSERT INTO outbox.delayed (id, routing_key, payload_text, attempts, waits_for, last_error, next_attempt_at)"
+                    " VALUES (%s, 'r', 'x', 2, %s, %s, now()) RETURNING 1", (50 + number, waits_for, error))
+        assert fields(command(outbox, "message", "show", str(50 + number)))["why"] == why
     outbox.rows("INSERT INTO outbox.dead (id, message_id, exchange, routing_key, payload, persistent, created_at, attempts, reason)"
                 " VALUES (6, outbox.uuid_v7(), '', 'r', '\\x00ff0a', true, now(), 10, 'ten attempts failed') RETURNING 1")
-    assert fields(command(outbox, "message", "show", "5"))["why"] == "to be tried again: NO_ROUTE"
     dead = fields(command(outbox, "message", "show", "6"))
     assert (dead["state"], dead["why"], dead["attempts"]) == ("dead", "given up: ten attempts failed", "10")
 
