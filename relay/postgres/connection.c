@@ -85,9 +85,15 @@ connection_forget_requests(struct connection * connection)
 static void
 connection_note_failure(struct connection * connection)
 {
+	const struct request * oldest = &connection->requests[connection->first % REQUESTS_MAX];
+
 	if (connection->failure_pending)
 		return;
-	if (connection->last_words.text[0] != '\0')
+	/* It hung up after an error, or after words that nobody had asked for. */
+	if (connection->pending > 0 && oldest->failed &&
+	    PQresultErrorField(oldest->result, PG_DIAG_SQLSTATE) != NULL)
+		sqlerror_from_result(&connection->failure, oldest->result);
+	else if (connection->last_words.text[0] != '\0')
 		connection->failure = connection->last_words;
 	else
 		sqlerror_from_connection(&connection->failure, connection->conn);
@@ -162,6 +168,8 @@ connection_fail(struct connection * connection)
 {
 	struct error e = connection->failure;
 
+	if (connection->state == CONNECTING)
+		connection->first_host++;
 	connection_close(connection);
 	connection->events.failed(connection->context, &e);
 }
@@ -242,9 +250,9 @@ connection_apply_settings(struct connection * connection, clock_ns now)
 }
 
 /*
- * libpq goes on to the next host by itself when one refuses, but waits for ever
- * for one that says nothing.  Each has its time; the next attempt begins behind
- * the silent one.
+ * libpq goes on to the next host by itself when nobody listens, when the server
+ * is starting or a standby, but not when it says nothing, hangs up or is full.
+ * So each has its time, and the next attempt begins at the next host.
  */
 static void
 connection_check_patience(struct connection * connection, clock_ns now)
@@ -256,7 +264,6 @@ connection_check_patience(struct connection * connection, clock_ns now)
 	}
 	if (now < connection->connect_deadline)
 		return;
-	connection->first_host++;
 	error_set(&connection->failure, EXIT_UNREACHABLE, "Postgres at %s did not answer in time",
 	    connection_host(connection));
 	error_remedy(&connection->failure, "check that the server runs and can be reached");
@@ -413,17 +420,25 @@ connection_answer_oldest(struct connection * connection)
 	PQclear(r.result);
 }
 
-/* Whether anything was taken. */
 static void
 connection_take_results(struct connection * connection)
 {
+	bool ended = false;
+
 	while (connection->state == OPEN && !connection->failure_pending &&
 	    connection->pending > 0 && !PQisBusy(connection->conn)) {
 		struct request * r = &connection->requests[connection->first % REQUESTS_MAX];
 		PGresult * result = PQgetResult(connection->conn);
 
-		if (result == NULL)
+		/* The end of one request's results, or, again, of all: libpq says so
+		 * for ever once the connection is gone. */
+		if (result == NULL) {
+			if (ended)
+				break;
+			ended = true;
 			continue;
+		}
+		ended = false;
 		switch (PQresultStatus(result)) {
 		case PGRES_PIPELINE_SYNC:
 			PQclear(result);
@@ -469,6 +484,9 @@ connection_read(struct connection * connection)
 		if (i > 0 && poll(&fd, 1, 0) <= 0)
 			break;
 		if (PQconsumeInput(connection->conn) != 1) {
+			/* What came before the end is read first: it may say why. */
+			connection_take_results(connection);
+			PQisBusy(connection->conn);
 			connection_note_failure(connection);
 			break;
 		}

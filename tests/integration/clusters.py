@@ -39,6 +39,7 @@ class Cluster:
     def __init__(self, binaries, port=5432, primary=None, **settings):
         self.settings = {"listen_addresses": "", "port": port, "fsync": "off", "shared_buffers": "16MB",
                          "max_connections": 20, **settings}
+        self.env = {}
         self.binaries = pathlib.Path(binaries)
         (ROOT / "build/clusters").mkdir(parents=True, exist_ok=True)
         self.directory = pathlib.Path(tempfile.mkdtemp(dir=ROOT / "build/clusters", prefix="c"))
@@ -62,6 +63,7 @@ class Cluster:
         self.process = subprocess.Popen(
             [self.binaries / "postgres", "-D", self.data, "-k", self.directory,
              *(f"--{name}={value}" for name, value in self.settings.items())], cwd=self.directory,
+            env={**os.environ, **self.env},
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=open(self.directory / "log", "ab"),
             preexec_fn=lambda: become(self.user))
 

@@ -9,15 +9,17 @@ import pathlib
 import shutil
 import signal
 import socket
+import subprocess
 import time
 
 import psycopg2
+import psycopg2.errors
 import psycopg2.extensions
 import pytest
 
 from checker import check
 from clusters import Cluster, Pooler, closed_port
-from conftest import wait_until
+from conftest import ROOT, wait_until
 from workload import Collector, committed_in
 
 PERMISSION, CONFIGURATION = 77, 78
@@ -269,28 +271,43 @@ def test_the_role_has_no_connection_left(place, relay):
     place.judge()
 
 
-def fail_marks(database, sqlstate, message):
-    """Marks are refused as the server refuses them in that trouble: by a trigger, since a full disk needs root."""
-    database.execute("CREATE FUNCTION public.fail() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN"
-                     f" RAISE EXCEPTION USING ERRCODE = '{sqlstate}', MESSAGE = '{message}'; END $$")
-    database.execute("CREATE TRIGGER fail BEFORE INSERT ON outbox.sent EXECUTE FUNCTION public.fail()")
+@pytest.fixture
+def full_disk(cluster, tmp_path):
+    """The disk below a server with an outbox; it is full while the file exists."""
+    library = tmp_path / "full_disk.so"
+    subprocess.run(["cc", "-D_GNU_SOURCE", "-shared", "-fPIC", "-o", library, ROOT / "tests/support/full_disk.c"], check=True)
+    shutil.copy(library, cluster.directory)
+    flag = cluster.directory / "full"
+    cluster.furnish()
+    cluster.stop()
+    cluster.env = {"LD_PRELOAD": str(cluster.directory / library.name), "FULL_DISK": str(flag)}
+    cluster.start()
+    return flag
 
 
-def test_a_full_disk_stops_the_marks_and_repeats_nothing(place, relay):
-    running = relay(config={"publish": {"window": WINDOW}})
+def test_a_full_disk_stops_the_marks_and_repeats_nothing(cluster, full_disk, broker, relay):
+    queue = broker.queue()
+    running = relay(config={**settings(cluster), "publish": {"window": WINDOW}})
     running.wait_log("broker_connected")
-    words = f'could not extend file "base/{place.database.name}": No space left on device'
-    fail_marks(place.database, "53100", words)
-    place.add(5 * WINDOW)
+    full_disk.touch()
+    with pytest.raises(psycopg2.errors.DiskFull):
+        cluster.execute("CREATE TABLE ballast AS SELECT repeat('x', 10000)")
+    full_disk.unlink()
+    with contextlib.closing(psycopg2.connect(cluster.dsn())) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT outbox.publish('', %s, n::text) FROM generate_series(1, %s) n", [queue, 5 * WINDOW])
+        # The first mark of all needs the first page of its table.
+        full_disk.touch()
+        connection.commit()
     refused = running.wait_log("mark_refused", level="warn", sqlstate="53100")
-    assert "disk space" in refused["remedy"]
-    wait_until(lambda: place.refusals("ERROR:  " + words) >= 4, 10, "more attempts")
-    assert 0 < place.collector.count() <= WINDOW
-    assert place.pending() == 5 * WINDOW
-    place.database.execute("DROP TRIGGER fail ON outbox.sent")
-    place.drained()
+    assert "No space left on device" in refused["error"] and "disk space" in refused["remedy"]
+    wait_until(lambda: cluster.log().count("ERROR:  could not extend file") >= 4, 10, "more attempts")
+    assert 0 < broker.count(queue) <= WINDOW
+    full_disk.unlink()
+    bodies = [message.body for message in broker.take(queue, 5 * WINDOW)]
+    assert bodies == [b"%d" % n for n in range(1, 5 * WINDOW + 1)]
+    assert running.stop() == 0
+    assert broker.get(queue) is None
     assert len(running.log("mark_refused")) == 1 and not running.log("stepped_down")
-    place.judge()
 
 
 # ---- locks
