@@ -102,6 +102,16 @@ CHAOS_BOUNDED = --bounded --seed 1 --faults 55 --scheduled 0 --good-s 60 --witho
 check-chaos: all $(BUILD)/tests/chaos/proxy ## break real servers, relays and connections a thousand times
 	PYTHONDONTWRITEBYTECODE=1 $(PYTHON) tests/chaos/chaos.py $(CHAOS_ARGS)
 
+# What must be right in every line: what the core decides, and what goes onto the wire.
+COVERED = $(wildcard relay/core/*.c) $(patsubst %,relay/amqp/%.c,codec headers outbound confirms)
+coverage: ## print the line coverage of core and codec by unit tests and simulation; fails below 95 %
+	@[ ! -d build/coverage ] || find build/coverage -name '*.gcda' -delete
+	$(MAKE) BUILD=build/coverage CC=gcc CFLAGS='-O0 -g --coverage' unit-tests build/coverage/tests/simulation/simulate
+	$(MAKE) BUILD=build/coverage CC=gcc CFLAGS='-O0 -g --coverage' check-unit >/dev/null 2>build/coverage/tests.log || \
+		{ cat build/coverage/tests.log; exit 1; }
+	build/coverage/tests/simulation/simulate --histories 2000 >/dev/null
+	tests/support/coverage build/coverage 95 $(COVERED)
+
 SANITIZER_FLAGS = -O1 -g -fno-omit-frame-pointer -fno-sanitize-recover=all
 asan: ## build with address and undefined-behaviour sanitizers in build/asan, run the unit tests
 	$(MAKE) BUILD=build/asan CFLAGS='$(SANITIZER_FLAGS) -fsanitize=address,undefined' all check-unit
@@ -127,6 +137,12 @@ fuzz: ## feed the parsers what libFuzzer thinks of, FUZZ_SECONDS (60) a target; 
 	tests/support/install build lint
 	$(MAKE) CC=clang BUILD=build/fuzz CFLAGS='$(FUZZ_FLAGS)' fuzz-programs
 	tests/fuzz/run build/fuzz/tests/fuzz $(FUZZ_SECONDS) $(FUZZ_TARGETS)
+
+# The relay with its calls wrapped: tests/torture/torture.h.
+TORTURE_OBJECTS = $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/torture/*.c))
+TORTURE_WRAPS = $(shell sed -n 's/^WRAPPED(\(.*\));/-Wl,--wrap=\1/p' tests/torture/*.c | sort -u) -Wl,--wrap=asprintf
+$(BUILD)/tests/torture/outbox-relay: $(TORTURE_OBJECTS) $(RELAY_OBJECTS)
+	$(CC) $(CFLAGS) $(EXTRA_CFLAGS) $(TORTURE_WRAPS) -o $@ $^ $(ALL_LIBS)
 
 lint: ## format, include rules, cppcheck, clang-tidy, gcc and clang with -Werror
 	tests/support/install build test lint
@@ -210,7 +226,7 @@ help: ## list the targets
 	$(wildcard $(BENCH)/*.d $(BUILD)/tests/fuzz/*.d $(BUILD)/tests/chaos/*.d)
 FORCE:
 .PHONY: FORCE all debug test unit-tests drivers everything check-unit check-integration check-simulation check-chaos asan tsan \
-	fuzz fuzz-objects fuzz-programs \
+	coverage fuzz fuzz-objects fuzz-programs \
 	lint format format-check demo bench bench-quick bench-programs install uninstall dist clean help
 .SECONDARY:
 .DELETE_ON_ERROR:

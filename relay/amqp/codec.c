@@ -283,7 +283,8 @@ codec_publish(struct codec * codec, struct outbound * out, const struct message 
 	if (short_string(&publish.exchange, m->exchange, "exchange", e) ||
 	    short_string(&publish.routing_key, m->routing_key, "routing_key", e) ||
 	    message_properties(codec, m, &properties, &scratch, e))
-		return (LINK_UNFIT);
+		/* L: for want of memory no message is given up. */
+		return (e->code == EXIT_BUG ? LINK_FULL : LINK_UNFIT);
 
 	start = outbound_reserve(out,
 	    PUBLISH_MAX + codec->frame_max + frames * FRAME_OVERHEAD + (copied ? m->body.len : 0),

@@ -27,7 +27,7 @@ struct codec {
 /**
  * codec_publish(codec, out, message, e):
  * Append basic.publish, header and body of ${message}, wholly or not at all.
- * LINK_FULL when ${out} has no room; LINK_UNFIT with ${e} naming the field.
+ * LINK_FULL when ${out} has no room or memory is out; LINK_UNFIT with ${e} naming the field.
  */
 enum link_publish_result codec_publish(struct codec * codec, struct outbound * out,
     const struct message * message, struct error * e);

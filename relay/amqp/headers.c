@@ -240,8 +240,10 @@ headers_parse(struct headers * h, struct bytes text, const amqp_table_entry_t * 
 			    "headers: %zu bytes of JSON, at most %d "
 			    "can be sent",
 			    text.len, HEADERS_TEXT_MAX));
-		if ((h->root = json_loadb(text.data, text.len, JSON_REJECT_DUPLICATES, &reason)) ==
-		    NULL)
+		h->root = json_loadb(text.data, text.len, JSON_REJECT_DUPLICATES, &reason);
+		if (h->root == NULL && json_error_code(&reason) == json_error_out_of_memory)
+			return (error_set(e, EXIT_BUG, "out of memory"));
+		if (h->root == NULL)
 			return (error_set(e, EXIT_FOUND, "headers: %s (at byte %d)%s", reason.text,
 			    reason.position,
 			    json_error_code(&reason) == json_error_numeric_overflow ?

@@ -41,7 +41,8 @@ struct headers {
  * the JSON object ${text} (BYTES_NONE: none).  An entry of ${text} with the
  * key of one of ${own} is replaced by it, as when an application forwards the
  * headers of a message that it consumed.  The table is valid until the next
- * call.  -1: AMQP cannot carry it, ${e} says why and where.
+ * call.  -1: AMQP cannot carry it, ${e} says why and where; or EXIT_BUG: out of
+ * memory, and nothing is wrong with the headers.
  */
 int headers_parse(struct headers * headers, struct bytes text, const amqp_table_entry_t * own,
     size_t own_count, amqp_table_t * table, struct error * e);

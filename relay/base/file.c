@@ -1,6 +1,7 @@
 #include "base/file.h"
 
 #include <errno.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -9,6 +10,7 @@ file_read_secret(const char * path, char * text, size_t size, struct error * e)
 {
 	FILE * f;
 	size_t length;
+	bool failed;
 
 	if ((f = fopen(path, "re")) == NULL) {
 		error_set(e, EXIT_CONFIGURATION, "cannot read the password file %s: %s", path,
@@ -17,7 +19,12 @@ file_read_secret(const char * path, char * text, size_t size, struct error * e)
 	}
 	setvbuf(f, NULL, _IONBF, 0);
 	length = fread(text, 1, size, f);
+	failed = ferror(f) != 0;
 	fclose(f);
+	if (failed) {
+		explicit_bzero(text, size);
+		return (error_set(e, EXIT_CONFIGURATION, "cannot read the password file %s", path));
+	}
 	if (length == size) {
 		explicit_bzero(text, size);
 		return (error_set(e, EXIT_CONFIGURATION,

@@ -21,8 +21,11 @@ check_servers(const struct config * config, struct config_report * report)
 {
 	struct error e;
 	struct url url;
+	int unreadable = dsn_check(config->postgres.dsn, &e);
 
-	if (dsn_check(config->postgres.dsn, &e))
+	if (unreadable && e.code == EXIT_BUG)
+		report->out_of_memory = true;
+	else if (unreadable)
 		config_complain(config, report, "postgres.dsn", 0, e.text, e.remedy);
 	for (size_t i = 0; i < config->rabbitmq.url_count; i++) {
 		if (url_parse(&url, config->rabbitmq.urls[i], &e))

@@ -422,6 +422,75 @@ test_is_full_rather_than_half_done(void ** state)
 	assert_int_equal(batch.references, 1);
 }
 
+static void
+test_refuses_numbers_that_amqp_has_no_place_for(void ** state)
+{
+	static const int64_t bad_times[] = {MESSAGE_UNFIT, -1, 253402300800};
+	static const int64_t bad_expirations[] = {MESSAGE_UNFIT, 4294967296};
+	static const int16_t bad_priorities[] = {MESSAGE_UNFIT, 256};
+	struct message m;
+	size_t i;
+
+	(void)state;
+	for (i = 0; i < 3; i++) {
+		m = a_message();
+		m.timestamp_s = bad_times[i];
+		assert_unfit(&m, "created_at");
+	}
+	for (i = 0; i < 2; i++) {
+		m = a_message();
+		m.expiration_ms = bad_expirations[i];
+		assert_unfit(&m, "expiration");
+		m = a_message();
+		m.priority = bad_priorities[i];
+		assert_unfit(&m, "priority");
+	}
+}
+
+static void
+test_control_frames_need_room(void ** state)
+{
+	amqp_channel_close_ok_t ok = {0};
+	amqp_connection_open_t open = {.virtual_host = {.len = 256, .bytes = "too long"}};
+
+	(void)state;
+	assert_int_equal(codec_heartbeat(&out), 0);
+	assert_int_equal(buffer_size(&out.bytes), 8);
+	assert_memory_equal(buffer_content(&out.bytes), "\10\0\0\0\0\0\0\316", 8);
+	/* What rabbitmq-c cannot encode leaves nothing behind. */
+	assert_int_equal(codec_method(&out, 0, AMQP_CONNECTION_OPEN_METHOD, &open), -1);
+	assert_int_equal(outbound_unsent(&out), 8);
+	outbound_free(&out);
+	outbound_init(&out, 4);
+	assert_int_equal(codec_heartbeat(&out), -1);
+	assert_int_equal(codec_protocol_header(&out), -1);
+	assert_int_equal(codec_method(&out, 1, AMQP_CHANNEL_CLOSE_OK_METHOD, &ok), -1);
+	assert_int_equal(outbound_unsent(&out), 0);
+}
+
+static void
+test_a_return_is_known_by_our_header_alone(void ** state)
+{
+	amqp_table_entry_t entries[] = {
+	    {.key = {.len = 11, .bytes = "x-outbox-ix"},
+		.value = {.kind = AMQP_FIELD_KIND_I64, .value.i64 = 5}},
+	    {.key = {.len = 11, .bytes = "x-outbox-id"},
+		.value = {.kind = AMQP_FIELD_KIND_UTF8, .value.bytes = {.len = 1, .bytes = "6"}}},
+	    {.key = {.len = 11, .bytes = "x-outbox-id"},
+		.value = {.kind = AMQP_FIELD_KIND_I64, .value.i64 = 7}},
+	};
+	amqp_basic_properties_t p = {.headers = {.num_entries = 3, .entries = entries}};
+	int64_t id;
+
+	(void)state;
+	assert_int_equal(codec_returned_id(&p, &id), -1);
+	p._flags = AMQP_BASIC_HEADERS_FLAG;
+	assert_int_equal(codec_returned_id(&p, &id), 0);
+	assert_int_equal(id, 7);
+	p.headers.num_entries = 2;
+	assert_int_equal(codec_returned_id(&p, &id), -1);
+}
+
 int
 main(void)
 {
@@ -434,6 +503,11 @@ main(void)
 	    cmocka_unit_test_setup_teardown(test_a_header_frame_may_fill_frame_max, set_up,
 		tear_down),
 	    cmocka_unit_test_setup_teardown(test_is_full_rather_than_half_done, set_up, tear_down),
+	    cmocka_unit_test_setup_teardown(test_refuses_numbers_that_amqp_has_no_place_for, set_up,
+		tear_down),
+	    cmocka_unit_test_setup_teardown(test_control_frames_need_room, set_up, tear_down),
+	    cmocka_unit_test_setup_teardown(test_a_return_is_known_by_our_header_alone, set_up,
+		tear_down),
 	};
 
 	return (cmocka_run_group_tests(tests, NULL, NULL));
