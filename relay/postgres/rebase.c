@@ -268,14 +268,18 @@ rebase_open(const struct rebase_options * options, struct error * e)
 	    .purpose = "rebase",
 	    .writable = true};
 	struct rebase * rebase;
-	char settings[128];
+	char settings[256];
 
 	if ((rebase = calloc(1, sizeof(*rebase))) == NULL) {
 		error_set(e, EXIT_BUG, "out of memory");
 		return (NULL);
 	}
 	rebase->options = *options;
-	snprintf(settings, sizeof(settings), "SET statement_timeout = 0; SET lock_timeout = '%ds'",
+	/* Whoever interrupts it must not leave a server that goes on behind the lock (14 and later). */
+	snprintf(settings, sizeof(settings),
+	    "SET statement_timeout = 0; SET lock_timeout = '%ds'; "
+	    "SELECT set_config(name, '2s', false) FROM pg_settings "
+	    "WHERE name = 'client_connection_check_interval'",
 	    REBASE_LOCK_SECONDS);
 	if ((rebase->conn = direct_open(&connection, e)) == NULL ||
 	    direct_run(rebase->conn, settings, e))
