@@ -27,7 +27,7 @@ print_outcome(const struct migrate_rebase * request, const struct rebase_counts 
 		printf("%skept: %" PRId64 " pending and %" PRId64
 		       " delayed messages, to be published\n",
 		    would, counts->pending, counts->delayed);
-	printf("%sleft as sent: %" PRId64 " messages\n", would, counts->kept - counts->pending);
+	printf("%sleft as sent: %" PRId64 " messages\n", would, counts->sent);
 	printf("%sleft as dead: %" PRId64 " messages\n", would, counts->dead);
 	if (counts->renumbered > 0)
 		printf("%sgiven new ids: %" PRId64

@@ -40,11 +40,6 @@
 	row ".correlation_id, " row ".reply_to, " row ".expiration, " row ".priority, " \
 	row ".persistent, " row ".created_at"
 
-#define COPIED_NAMES \
-	"id, message_id, exchange, routing_key, payload, payload_text, payload_json, " \
-	"ordering_key, headers, type, app_id, content_type, content_encoding, correlation_id, " \
-	"reply_to, expiration, priority, persistent, created_at"
-
 /* $1 ids, $2 what it waits for or 'dead', $3 attempts, $4 microseconds or hold, $5 reasons. */
 #define MOVES_SQL(fourth, type) \
 	"unnest($1::bigint[], $2::text[], $3::int[], $4::" type "[], $5::text[]) " \
@@ -74,7 +69,7 @@
 	"LATERAL (SELECT * FROM outbox.message m WHERE m.id = v.id OFFSET 0) f"
 
 static const char insert_sql[] =
-    "INSERT INTO outbox.delayed (" COPIED_NAMES ", waits_for, next_attempt_at, attempts, "
+    "INSERT INTO outbox.delayed (" MOVES_COLUMNS_SQL ", waits_for, next_attempt_at, attempts, "
     "last_error, history) "
     "SELECT " COPIED("f") ", " WAITS_SQL("f") ", " NEXT_SQL("f") ", v.attempts, v.reason, "
     HISTORY_NEW_SQL
@@ -88,7 +83,7 @@ static const char update_sql[] =
     " WHERE d.id = v.id AND NOT (d.waits_for = 'key' AND v.fate = 'key')";
 
 #define DEAD_SQL \
-	"INSERT INTO outbox.dead (" COPIED_NAMES ", deliver_at, attempts, last_error, reason, " \
+	"INSERT INTO outbox.dead (" MOVES_COLUMNS_SQL ", deliver_at, attempts, last_error, reason, " \
 	"holds_key, history) "
 
 static const char bury_fresh_sql[] =

@@ -20,6 +20,12 @@
  */
 struct moves;
 
+/* What messages, delayed and dead ones have in common. */
+#define MOVES_COLUMNS_SQL \
+	"id, message_id, exchange, routing_key, payload, payload_text, payload_json, " \
+	"ordering_key, headers, type, app_id, content_type, content_encoding, correlation_id, " \
+	"reply_to, expiration, priority, persistent, created_at"
+
 struct moves * moves_new(const char * schema);
 void moves_free(struct moves * moves);
 

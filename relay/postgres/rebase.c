@@ -31,6 +31,7 @@
 #include "postgres/direct.h"
 #include "postgres/guard.h"
 #include "postgres/lead.h"
+#include "postgres/moves.h"
 #include "postgres/sql.h"
 
 #define DATABASE_MAX 64
@@ -98,7 +99,10 @@ static const char lock_sql[] =
     "LOCK TABLE outbox.sent IN SHARE ROW EXCLUSIVE MODE";
 
 static const char count_sql[] =
-    "SELECT q.kept, q.pending, CASE WHEN q.back > 0 THEN q.since ELSE 0 END, "
+    "SELECT q.kept, q.pending, CASE WHEN q.back > 0 THEN q.since ELSE 0 END, q.kept - q.pending - "
+    "(SELECT count(*) FROM (SELECT id, message_id FROM outbox.delayed "
+    "UNION ALL SELECT id, message_id FROM outbox.dead) o WHERE EXISTS ("
+    "SELECT FROM outbox.message m WHERE m.id = o.id AND m.message_id = o.message_id)), "
     "(SELECT count(*) FROM outbox.delayed), (SELECT count(*) FROM outbox.dead), "
     "(SELECT coalesce(max(seq), 0) FROM outbox.sent) FROM ("
     "SELECT count(*) AS kept, count(*) FILTER (WHERE r.pending) AS pending, "
@@ -125,22 +129,26 @@ static const char renumber_sql[] =
     "OR EXISTS (SELECT FROM outbox.dead o WHERE o.id = d.id AND o.message_id <> d.message_id); "
     "END $do$";
 
-#define COPIED_SQL \
-	"id, message_id, exchange, routing_key, payload, payload_text, payload_json, ordering_key, " \
-	"headers, type, app_id, content_type, content_encoding, correlation_id, reply_to, expiration, " \
-	"priority, persistent, created_at"
+#define BURY_SQL \
+	"INSERT INTO outbox.dead (" MOVES_COLUMNS_SQL ", deliver_at, attempts, last_error, reason, " \
+	"discarded_at, history) SELECT " MOVES_COLUMNS_SQL ", "
 
 #define REASON_SQL "'discarded: migrate rebase --discard-pending by ' || session_user"
 
+#define EVENT_SQL(attempts) \
+	"jsonb_build_object('at', now(), 'event', 'dead', 'attempts', " attempts ", " \
+	"'reason', " REASON_SQL ")"
+
 /* Whatever is dead is not pending any more. */
 static const char discard_pending_sql[] =
-    "INSERT INTO outbox.dead (" COPIED_SQL ", reason) SELECT " COPIED_SQL ", " REASON_SQL " FROM ("
-    "SELECT m.* FROM outbox.message m " MARK_SQL "WHERE " PENDING_SQL ") p";
+    BURY_SQL "NULL, 0, NULL, " REASON_SQL ", now(), jsonb_build_array(" EVENT_SQL("0") ") "
+    "FROM (SELECT m.* FROM outbox.message m " MARK_SQL "WHERE " PENDING_SQL ") p";
 
 static const char discard_delayed_sql[] =
-    "WITH moved AS (DELETE FROM outbox.delayed RETURNING *) "
-    "INSERT INTO outbox.dead (" COPIED_SQL ", attempts, deliver_at, last_error, history, reason) "
-    "SELECT " COPIED_SQL ", attempts, deliver_at, last_error, history, " REASON_SQL " FROM moved";
+    "WITH gone AS (DELETE FROM outbox.delayed RETURNING *) "
+    BURY_SQL "deliver_at, attempts, last_error, " REASON_SQL ", now(), "
+    "CASE WHEN jsonb_array_length(history) >= 20 THEN history - 0 ELSE history END || "
+    EVENT_SQL("attempts") " FROM gone";
 
 /* $1 the new prev.  3 is the oldest xid there is; a row that prev covers stays as it is. */
 static const char rewrite_sql[] =
@@ -165,8 +173,8 @@ static const char forget_sql[] =
 static const char operation_sql[] =
     "INSERT INTO outbox.operation (operation, details, messages) SELECT 'rebase', jsonb_build_object("
     "'why', $1::text, 'user', $2::text, 'host', $3::text, 'discard_pending', $4::boolean, "
-    "'kept', $5::bigint, 'pending', $6::bigint, 'renumbered', $7::bigint, 'delayed', $8::bigint, "
-    "'dead', $9::bigint, 'rewritten', $10::bigint), $6::bigint";
+    "'kept', $5::bigint, 'pending', $6::bigint, 'renumbered', $7::bigint, 'sent', $8::bigint, "
+    "'delayed', $9::bigint, 'dead', $10::bigint, 'rewritten', $11::bigint), $6::bigint";
 
 /* clang-format on */
 
@@ -328,7 +336,7 @@ int
 rebase_count(struct rebase * rebase, struct rebase_counts * counts, struct error * e)
 {
 	PGresult * result = rebase_ask(rebase, count_sql, 0, NULL, e);
-	int64_t * fields[] = {&counts->kept, &counts->pending, &counts->renumbered,
+	int64_t * fields[] = {&counts->kept, &counts->pending, &counts->renumbered, &counts->sent,
 	    &counts->delayed, &counts->dead};
 	int64_t seq;
 
@@ -431,11 +439,11 @@ static int
 rebase_record(struct rebase * rebase, bool discard, const char * why,
     const struct rebase_counts * counts, struct error * e)
 {
-	const int64_t values[] = {counts->kept, counts->pending, counts->renumbered,
+	const int64_t values[] = {counts->kept, counts->pending, counts->renumbered, counts->sent,
 	    counts->delayed, counts->dead, counts->rewritten};
-	char numbers[6][24], user[64], host[64] = "";
+	char numbers[7][24], user[64], host[64] = "";
 	const char * parameters[] = {why, user, host, discard ? "true" : "false", numbers[0],
-	    numbers[1], numbers[2], numbers[3], numbers[4], numbers[5]};
+	    numbers[1], numbers[2], numbers[3], numbers[4], numbers[5], numbers[6]};
 	const struct passwd * entry = getpwuid(getuid());
 	PGresult * result;
 
@@ -446,7 +454,7 @@ rebase_record(struct rebase * rebase, bool discard, const char * why,
 	gethostname(host, sizeof(host) - 1);
 	for (size_t i = 0; i < sizeof(values) / sizeof(values[0]); i++)
 		snprintf(numbers[i], sizeof(numbers[i]), "%" PRId64, values[i]);
-	if ((result = rebase_ask(rebase, operation_sql, 10, parameters, e)) == NULL)
+	if ((result = rebase_ask(rebase, operation_sql, 11, parameters, e)) == NULL)
 		return (-1);
 	PQclear(result);
 	return (0);

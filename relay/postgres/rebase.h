@@ -26,6 +26,7 @@ struct rebase_counts {
 	int64_t kept;       /* rows of outbox.message */
 	int64_t pending;    /* of them: to be published, or to be discarded */
 	int64_t renumbered; /* of the pending: given new ids */
+	int64_t sent;       /* of the kept: neither pending nor delayed nor dead */
 	int64_t delayed;
 	int64_t dead;
 	int64_t rewritten; /* rows of outbox.message that were changed */

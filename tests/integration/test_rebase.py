@@ -123,6 +123,8 @@ def original(database, broker, relay):
     place = Place(database.dsn("owner"))
     place.queue = queue = broker.queue()
     place.write(queue, 150, "sent")
+    for name in ("refused", "hopeless"):
+        place.rows("SELECT outbox.publish('', %s, %s::text, ordering_key => %s)", [queue, name, name])
     assert relay.command("run", "--until-empty").returncode == 0
     late = database.connect("writer")
     with late.cursor() as cursor:
@@ -132,10 +134,14 @@ def original(database, broker, relay):
     late.commit()
     place.write(queue, 60, "pending")
     place.value("SELECT outbox.publish('', %s, 'scheduled'::text, deliver_at => '2099-01-01')", [queue])
-    place.rows("INSERT INTO outbox.dead (id, message_id, exchange, routing_key, payload_text, persistent, created_at, reason) "
-               "SELECT nextval('outbox.message_id_seq'), gen_random_uuid(), '', 'x', 'dead', true, now(), 'unroutable'")
-    broker.take(queue, 170)
-    assert [len(place.states(state)) for state in ("sent", "pending", "delayed", "dead")] == [170, 61, 1, 1]
+    # As if the broker had refused them.
+    columns = "id, message_id, exchange, routing_key, payload_text, ordering_key, persistent, created_at"
+    place.rows(f"INSERT INTO outbox.delayed ({columns}, waits_for, attempts, next_attempt_at, last_error) SELECT {columns}, "
+               "'retry', 3, '2099-01-01', 'nacked' FROM outbox.message WHERE ordering_key = 'refused'")
+    place.rows(f"INSERT INTO outbox.dead ({columns}, holds_key, attempts, reason) SELECT {columns}, "
+               "true, 10, 'nacked' FROM outbox.message WHERE ordering_key = 'hopeless'")
+    broker.take(queue, 172)
+    assert [len(place.states(state)) for state in ("sent", "pending", "delayed", "dead")] == [170, 61, 2, 1]
     return place
 
 
@@ -160,14 +166,15 @@ def test_a_restored_dump_goes_on_where_the_original_stood(original, cluster, bro
     refused = run(relay, place, CONFIGURATION)
     assert "outbox-relay migrate rebase" in refused.stderr
     before = place.rows("SELECT id, message_id FROM outbox.message ORDER BY id")
+    waiting = [place.rows(f"SELECT * FROM outbox.{table} ORDER BY id") for table in ("delayed", "dead")]
 
     dry = rebase(relay, place, "--dry-run").stdout
-    assert "restored from a dump" in dry and "would be kept: 161 pending and 1 delayed" in dry
+    assert "restored from a dump" in dry and "would be kept: 161 pending and 2 delayed" in dry
     assert place.value("SELECT count(*) FROM outbox.operation WHERE operation = 'rebase'") == 0
     run(relay, place, CONFIGURATION)
 
     done = rebase(relay, place).stdout
-    assert "kept: 161 pending and 1 delayed" in done and "left as sent: 170" in done and "left as dead: 1" in done
+    assert "kept: 161 pending and 2 delayed" in done and "left as sent: 170" in done and "left as dead: 1" in done
     assert place.rows("SELECT id, message_id FROM outbox.message ORDER BY id") == before
     assert place.states("pending") == pending + since
     assert place.value("SELECT pending FROM outbox.backlog()") == 161
@@ -175,6 +182,7 @@ def test_a_restored_dump_goes_on_where_the_original_stood(original, cluster, bro
     arrived(broker, original.queue, pending + since)
     assert place.states("sent") == sorted(sent + pending + since, key=[str(row[1]) for row in before].index)
     assert (place.states("delayed"), place.states("dead")) == (delayed, dead)
+    assert [place.rows(f"SELECT * FROM outbox.{table} ORDER BY id") for table in ("delayed", "dead")] == waiting
     assert place.value("SELECT pending FROM outbox.backlog()") == 0
     # Once is enough, and it goes on as any other.
     assert "nothing to rebase" in rebase(relay, place, code=FOUND).stderr
@@ -208,7 +216,8 @@ def test_messages_that_came_without_any_mark(original, cluster, broker, relay):
     place = restore(original, cluster, "--exclude-table-data=outbox.sent")
     place.rows("UPDATE outbox.message SET xid = '99999999999' WHERE id % 2 = 0")
     assert "ahead of this server" in run(relay, place, CONFIGURATION).stderr
-    expected = [str(row[0]) for row in place.rows("SELECT message_id FROM outbox.message ORDER BY id")]
+    expected = [str(row[0]) for row in place.rows("SELECT message_id FROM outbox.message WHERE id NOT IN "
+                                                  "(SELECT id FROM outbox.delayed UNION ALL SELECT id FROM outbox.dead) ORDER BY id")]
     rebase(relay, place)
     run(relay, place)
     arrived(broker, original.queue, expected)
@@ -235,6 +244,7 @@ def test_a_sequence_that_was_set_back_loses_nothing(original, cluster, broker, r
     place.rows("SELECT setval('outbox.message_id_seq', 1, false)")
     place.rows("CREATE OR REPLACE FUNCTION outbox.current_slot() RETURNS smallint LANGUAGE sql STABLE AS "
                f"$$ SELECT {(place.value('SELECT outbox.current_slot()') + 1) % 3}::smallint $$")
+    place.value("SELECT outbox.publish('', 'x', 'scheduled since'::text, deliver_at => '2099-01-01')")
     since = place.write(original.queue, 120, "since")
     with place.connect() as connection, connection.cursor() as cursor:
         cursor.execute("BEGIN; SELECT pg_current_xact_id(); SAVEPOINT s")
@@ -242,16 +252,17 @@ def test_a_sequence_that_was_set_back_loses_nothing(original, cluster, broker, r
         since.append(str(cursor.fetchone()[0]))
         cursor.execute("COMMIT")
     since += place.write(original.queue, 129, "more")
-    assert place.value("SELECT count(*) - count(DISTINCT id) FROM outbox.message") > 200
+    twice = ("SELECT count(*) - count(DISTINCT id) FROM (SELECT id, message_id FROM outbox.message UNION "
+             "SELECT id, message_id FROM outbox.delayed UNION SELECT id, message_id FROM outbox.dead) i")
+    assert place.value(twice) > 200
     assert "would be given new ids: 250" in rebase(relay, place, "--dry-run").stdout
     assert "given new ids: 250 pending messages" in rebase(relay, place).stdout
-    assert place.value("SELECT count(*) - count(DISTINCT id) FROM outbox.message") == 0
+    assert place.value(twice) == 0
     assert place.states("pending") == pending + since
     later = place.write(original.queue, 3, "later")
     run(relay, place, batch=10)
     arrived(broker, original.queue, pending + since + later)
-    assert place.value("SELECT count(*) - count(DISTINCT id) FROM (SELECT id FROM outbox.message "
-                       "UNION ALL SELECT id FROM outbox.delayed UNION ALL SELECT id FROM outbox.dead) i") == 0
+    assert place.value(twice) == 0
 
 
 @BOTH
@@ -343,16 +354,18 @@ def test_a_template_copy_goes_on(original, copy, broker, relay):
     assert original.states("pending") == pending
 
 
-def test_a_copy_that_must_stay_silent(original, copy, broker, relay):
+def test_a_copy_that_must_stay_silent(original, copy, database, broker, relay):
     """Pending and delayed messages become dead, with a reason, and what is written afterwards is sent."""
     pending, delayed, dead = (original.states(state) for state in ("pending", "delayed", "dead"))
     since = copy.write(original.queue, 30, "since")
-    assert "would be discarded: 91 pending and 1 delayed" in rebase(relay, copy, "--discard-pending", "--dry-run").stdout
-    assert "discarded: 91 pending and 1 delayed" in rebase(relay, copy, "--discard-pending").stdout
+    assert "would be discarded: 91 pending and 2 delayed" in rebase(relay, copy, "--discard-pending", "--dry-run").stdout
+    assert "discarded: 91 pending and 2 delayed" in rebase(relay, copy, "--discard-pending").stdout
     assert copy.states("pending") == [] and copy.states("delayed") == []
     assert sorted(copy.states("dead")) == sorted(pending + since + delayed + dead)
-    reasons = copy.rows("SELECT DISTINCT reason FROM outbox.dead WHERE message_id = ANY (%s::uuid[])", [pending + since + delayed])
-    assert len(reasons) == 1 and reasons[0][0].startswith("discarded: migrate rebase --discard-pending by ")
+    reasons = copy.rows("SELECT DISTINCT reason, holds_key, discarded_at > now() - interval '1 hour', history->-1->>'reason' FROM outbox.dead WHERE message_id = ANY (%s::uuid[])", [pending + since + delayed])
+    reason = f"discarded: migrate rebase --discard-pending by {database.roles['owner']}"
+    assert reasons == [(reason, False, True, reason)]
+    assert copy.rows("SELECT attempts, last_error FROM outbox.dead WHERE ordering_key = 'refused'") == [(3, "nacked")]
     assert copy.rows("SELECT payload_text, ordering_key, routing_key FROM outbox.dead WHERE message_id = %s", [since[7]]) == [
         ("since 7", "key 2", original.queue)]
     run(relay, copy)
@@ -368,7 +381,7 @@ def test_what_was_done_is_recorded(original, copy, database, relay):
     actor, details, messages = copy.rows("SELECT actor, details, messages FROM outbox.operation WHERE operation = 'rebase'")[0]
     assert actor == database.roles["owner"] and messages == 61
     assert details["why"].endswith("it is a copy of another database of this cluster") and details["user"] and details["host"]
-    assert (details["kept"], details["pending"], details["discard_pending"]) == (231, 61, False)
+    assert (details["kept"], details["pending"], details["sent"], details["discard_pending"]) == (233, 61, 170, False)
     # Where xids go on as they were, nothing but the pending rows is rewritten.
     assert details["rewritten"] == 61
     # Marks of the other database are gone; the key goes on, as a fence.
@@ -386,7 +399,7 @@ def test_a_position_that_belongs_to_its_database_is_left_alone(original, broker,
     # A copy of the disk looks like this, and must be silenced all the same.
     rebase(relay, original, "--discard-pending")
     run(relay, original)
-    assert broker.count(original.queue) == 0 and len(original.states("dead")) == 63
+    assert broker.count(original.queue) == 0 and len(original.states("dead")) == 64
 
 
 def test_refused_while_a_relay_leads(original, broker, relay):
