@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "base/clock.h"
+#include "core/delayed.h"
 #include "core/message.h"
 
 /*
@@ -18,13 +19,19 @@
  * Three positions, never mixed up:  fetched >= resolved >= recorded.
  *   fetched   handed over by the source, in the source's order
  *   resolved  the unbroken run of rows from the recorded position on whose
- *             messages the broker has confirmed
+ *             messages the broker has confirmed, or that are put aside
  *   recorded  the run that a mark in the database covers
+ *
+ * A message that the broker refuses is put aside: to the delayed messages, to
+ * be tried again from there, or to the dead ones.  That is done by the very
+ * mark that covers it, so there is never a moment at which it is nowhere or
+ * in two places.  A key with a delayed message is held: what comes later of it
+ * lines up behind, in the database, so order survives a restart.
  *
  * Promises kept here: L (only resolved rows are recorded), O (strict: one
  * unconfirmed message a key), D (never more than window messages published
  * and not recorded), V (every loss of a peer ends in a fresh start from what
- * is known), S (a row that waits holds back its own key only).
+ * is known), S (a bad message leaves the way of all other keys).
  */
 struct core;
 
@@ -41,9 +48,21 @@ struct core_options {
 		clock_ns initial;
 		double multiplier;
 		clock_ns max;
-	} retry;       /* of a message that the broker refused */
-	uint64_t seed; /* of every jitter */
+		uint32_t max_attempts; /* refused so often: dead; >= 1 */
+		bool hold;             /* a dead message holds its key */
+	} retry;                       /* of a message that the broker refused */
+	clock_ns confirm_timeout;
+	clock_ns poll_interval; /* between looks for delayed messages that
+	                                    nobody knows of yet */
+	uint64_t seed;          /* of every jitter */
 };
+
+/*
+ * Two connections, since one bad queue freezes a whole connection: suspects
+ * carries what was refused before, probes, and whatever may have closed a
+ * channel.  It is wanted only while there is such a thing.
+ */
+enum core_link { CORE_MAIN, CORE_SUSPECTS, CORE_LINKS };
 
 /*
  * A place in the outbox.  The source numbers its intervals 1, 2, 3, ... since
@@ -56,11 +75,14 @@ struct core_position {
 };
 
 enum core_action_type {
-	CORE_NOTHING, /* nothing to do before core_deadline() */
-	CORE_FETCH,   /* -> core_on_fetched, later */
-	CORE_PUBLISH, /* -> core_on_settled, later, or core_on_link_down */
-	CORE_RECORD,  /* -> core_on_recorded, later */
-	CORE_FINISHED /* asked to stop or to drain, and it is done; the
+	CORE_NOTHING,       /* nothing to do before core_deadline() */
+	CORE_FETCH,         /* -> core_on_fetched, later */
+	CORE_FETCH_DELAYED, /* -> core_on_delayed, later */
+	CORE_PUBLISH,       /* -> core_on_settled, later, or core_on_link_down */
+	CORE_RECORD,        /* -> core_on_recorded, later */
+	CORE_RESET,         /* drop the connection and make a new one: the core takes
+	                           it as down until core_on_link_up */
+	CORE_FINISHED       /* asked to stop or to drain, and it is done; the
 	                           answer from then on */
 };
 
@@ -73,17 +95,26 @@ struct core_action {
 			bool wait;     /* the last answer left nothing behind: take
 			                            this one when something was written */
 		} fetch;
+		struct search fetch_delayed; /* its pointers live until the next call */
 		struct {
 			const struct message * message; /* borrowed until it is settled */
 			uint64_t ticket;                /* comes back in core_on_settled */
 			bool again;                     /* it was published before */
+			enum core_link link;
 		} publish;
 		struct {
-			struct core_position position;
-			uint64_t messages; /* newly covered by this mark; >= 1 */
-			int64_t max_id;    /* greatest id covered by this mark and those
+			enum core_link link;
+			struct bytes reason; /* for people; lives until the next call */
+		} reset;
+		struct {
+			struct core_position position; /* interval 0: it stays */
+			uint64_t messages;             /* newly covered by this mark */
+			int64_t max_id;                /* greatest id covered by this mark and those
 			                            committed since core_new; the source
 			                            takes the greater of it and its own */
+			const struct move * moves;     /* in the same transaction; they live
+			                            until core_on_recorded */
+			size_t move_count;             /* at most MOVES_MAX */
 		} record;
 	};
 };
@@ -166,6 +197,12 @@ void core_on_fetched(struct core * core, clock_ns now, struct batch * batch, uin
     bool exhausted);
 
 /**
+ * core_on_delayed(core, now, found):
+ * The answer to CORE_FETCH_DELAYED.
+ */
+void core_on_delayed(struct core * core, clock_ns now, const struct found * found);
+
+/**
  * core_on_recorded(core, now):
  * The mark of the last CORE_RECORD is committed.
  */
@@ -174,32 +211,57 @@ void core_on_recorded(struct core * core, clock_ns now);
 /* ---- the link ---- */
 
 /**
- * core_on_link_up(core, now) / core_on_link_down(core, now):
- * Down (also for a closed channel): every unsettled message is to be published
- * again, in the source's order; nothing is counted against it.  Up: neither
- * full nor blocked; a connection that still is has to be reported again.
+ * core_on_link_up(core, now, link) / core_on_link_down(core, now, link):
+ * Down: every unsettled message of the connection is to be published again, in
+ * the source's order; nothing is counted against it.  Up: neither full nor
+ * blocked; a connection that still is has to be reported again.
  */
-void core_on_link_up(struct core * core, clock_ns now);
-void core_on_link_down(struct core * core, clock_ns now);
+void core_on_link_up(struct core * core, clock_ns now, enum core_link link);
+void core_on_link_down(struct core * core, clock_ns now, enum core_link link);
 
 /**
- * core_on_blocked(core, now, blocked):
+ * core_on_channel_closed(core, now, link, exchange, reason):
+ * The broker closed the channel, or the connection, because of something that
+ * was published.  The link counts as down until core_on_link_up.  ${exchange}:
+ * the broker named it (404, 403); otherwise BYTES_NONE, and the culprit will
+ * be isolated.  ${reason}: for people, copied.
+ */
+void core_on_channel_closed(struct core * core, clock_ns now, enum core_link link,
+    struct bytes exchange, struct bytes reason);
+
+/**
+ * core_on_heard(core, now, link):
+ * Bytes have come from the broker.  A link that was silent all the time is to
+ * blame itself for confirms that did not come.
+ */
+void core_on_heard(struct core * core, clock_ns now, enum core_link link);
+
+/**
+ * core_wants(core, link):
+ * Whether there is anything for ${link} to carry.
+ */
+bool core_wants(const struct core * core, enum core_link link);
+
+/**
+ * core_on_blocked(core, now, link, blocked):
  * The broker asks to publish nothing for now (or is well again).
  */
-void core_on_blocked(struct core * core, clock_ns now, bool blocked);
+void core_on_blocked(struct core * core, clock_ns now, enum core_link link, bool blocked);
 
 /**
- * core_on_link_full(core, full):
+ * core_on_link_full(core, link, full):
  * The link's buffer is full (or drained): publish nothing until it is not.
  */
-void core_on_link_full(struct core * core, bool full);
+void core_on_link_full(struct core * core, enum core_link link, bool full);
 
 /**
- * core_on_settled(core, now, ticket, outcome):
- * An unknown ticket is ignored; so is one that was settled already, or went
- * down with its link or its source.
+ * core_on_settled(core, now, ticket, outcome, reason):
+ * ${reason}: for people, copied; BYTES_NONE when confirmed.  An unknown ticket
+ * is ignored; so is one that was settled already, or went down with its link
+ * or its source.
  */
-void core_on_settled(struct core * core, clock_ns now, uint64_t ticket, enum core_outcome outcome);
+void core_on_settled(struct core * core, clock_ns now, uint64_t ticket, enum core_outcome outcome,
+    struct bytes reason);
 
 /* ---- the operator ---- */
 
@@ -212,9 +274,9 @@ void core_stop(struct core * core);
 
 /**
  * core_drain(core):
- * CORE_FINISHED once everything is recorded and a fetch begun after that, in
- * a new interval, finds nothing.  Fetches do not wait, but while refused messages alone are
- * left.
+ * CORE_FINISHED once everything is recorded and both a fetch begun after that,
+ * in a new interval, and a search of the delayed ones find nothing that is
+ * due.  Fetches do not wait.
  */
 void core_drain(struct core * core);
 
@@ -229,10 +291,11 @@ void core_lease(struct core * core, clock_ns until);
 
 struct core_counts {
 	uint64_t fetched, published, republished, confirmed, nacked, returned, unfit, recorded;
-	uint32_t held_rows;  /* fetched, not yet recorded */
-	uint32_t in_flight;  /* published, not yet settled */
-	uint32_t unrecorded; /* published, not yet recorded; <= window */
-	size_t bytes;        /* of rows fetched and unresolved */
+	uint64_t delayed, dead; /* moved there */
+	uint32_t held_rows;     /* fetched, not yet recorded */
+	uint32_t in_flight;     /* published, not yet settled */
+	uint32_t unrecorded;    /* published, not yet recorded; <= window */
+	size_t bytes;           /* of rows fetched and unresolved */
 };
 
 void core_count(const struct core * core, struct core_counts * counts);
