@@ -6,20 +6,10 @@
 #include "core/state.h"
 
 /*
- * Every decision of the relay.  Rows come in the source's order and stand in
- * a ring; in strict mode a row joins its key's chain as it comes, and only
- * the first row of a chain may be published (O).  Of all rows that may, the
- * oldest always goes first.
- *
- * That last rule is more than neatness.  The window gate (D) counts every row
- * that was published and is not recorded, so younger rows could fill the
- * window while an older one waits for its key, and then neither could the old
- * one be published nor a mark move over it.  With oldest first this cannot
- * happen: whenever a younger row was published, the old one's predecessor was
- * published too, lies before it, and leaves the window with its mark (V).
- *
- * A refused message keeps its key and its place; all others go on as far as
- * the window lets them (S).
+ * What to do next, and how much of it.  The order in which core_next asks is
+ * no priority, but for two things: a link that has gone silent is dropped
+ * before anything is given to it, and marks go before messages, since they
+ * make room for them.
  *
  * Every gate is on publishing, not on confirms: what was sent counts, what
  * the broker thinks of it comes later or never.
@@ -53,11 +43,46 @@ core_in_flight_max(const struct core_options * options)
 	return (max > options->window ? options->window : (uint32_t)max);
 }
 
+/* The delayed messages in memory: this share of the window, but not more than ... */
+#define POOL_SHARE 4
+#define POOL_MAX 2000
+
+/* This share of max_bytes is for them. */
+#define POOL_BYTES_SHARE 4
+
+static int
+init(struct core * core)
+{
+	const struct core_options * options = &core->options;
+	uint32_t pool = (uint32_t)greater(options->window / POOL_SHARE, 1);
+	/* Rows that wait, a batch more, and those published. */
+	uint64_t ring = (uint64_t)core->waiting_max + options->batch + options->window;
+	uint64_t keys;
+
+	pool = pool > POOL_MAX ? POOL_MAX : pool;
+	if (rows_init(&core->rows, ring, pool))
+		return (-1);
+	while (UINT64_C(1) << core->place_bits < core->rows.places)
+		core->place_bits++;
+	for (int link = 0; link < CORE_LINKS; link++) {
+		core->links[link].oldest = core->links[link].newest = ROW_NONE;
+		if (ready_init(&core->ready[link][READY_NEW], core->rows.places) ||
+		    ready_init(&core->ready[link][READY_AGAIN], core->rows.places))
+			return (-1);
+	}
+	core->moves_max = core->rows.places < MOVES_MAX ? core->rows.places : MOVES_MAX;
+	core->moves = calloc(core->moves_max, sizeof(*core->moves));
+	core->search.except = calloc(pool, sizeof(*core->search.except));
+	if (core->moves == NULL || core->search.except == NULL)
+		return (-1);
+	keys = options->pipelined ? 0 : core->rows.places;
+	return (keys_init(&core->chains, keys) || keys_init(&core->held, keys) ? -1 : 0);
+}
+
 struct core *
 core_new(const struct core_options * options)
 {
 	struct core * core = calloc(1, sizeof(*core));
-	uint64_t unresolved_max;
 
 	if (core == NULL)
 		return (NULL);
@@ -66,19 +91,14 @@ core_new(const struct core_options * options)
 	core->in_flight_max = core_in_flight_max(options);
 	core->waiting_max = core->in_flight_max - core->in_flight_max / 4;
 	core->mark_at = (uint32_t)greater(options->window / MARK_SHARE, 1);
+	core->pool_bytes = greater(options->max_bytes / POOL_BYTES_SHARE, 1);
+	core->fresh_bytes = greater(options->max_bytes - core->pool_bytes, 1);
+	core->limit = SUSPECTS_MAX;
 	core->lease = INT64_MIN;
 	core->mark_due = INT64_MIN;
 	backoff_init(&core->backoff, options->retry.initial, options->retry.multiplier,
 	    options->retry.max, options->seed);
-
-	/* Rows that wait, a batch more, and those in flight are unresolved; those
-	 * published before are at most the window. */
-	unresolved_max = (uint64_t)core->waiting_max + options->batch + core->in_flight_max;
-	if (rows_init(&core->rows,
-		(uint64_t)core->waiting_max + options->batch + options->window) ||
-	    ready_init(&core->ready, (uint32_t)(core->rows.mask + 1)) ||
-	    retries_init(&core->retries, (uint32_t)unresolved_max) ||
-	    keys_init(&core->keys, options->pipelined ? 0 : unresolved_max)) {
+	if (init(core)) {
 		core_free(core);
 		return (NULL);
 	}
@@ -91,140 +111,144 @@ core_free(struct core * core)
 	if (core == NULL)
 		return;
 	rows_free(&core->rows);
-	ready_free(&core->ready);
-	retries_free(&core->retries);
-	keys_free(&core->keys);
+	for (int link = 0; link < CORE_LINKS; link++) {
+		ready_free(&core->ready[link][READY_NEW]);
+		ready_free(&core->ready[link][READY_AGAIN]);
+	}
+	keys_free(&core->chains);
+	keys_free(&core->held);
+	lanes_clear(&core->lanes);
+	free(core->search.except);
+	free(core->moves);
 	free(core);
 }
 
 /* ---- what may be done now ---- */
 
+bool
+is_quiet(const struct core * core, clock_ns now)
+{
+	return (held_rows(core) == 0 && core->rows.pool.count == 0 && !core->marking &&
+	    core->lanes.draining == 0 && lanes_probe_at(&core->lanes) > now);
+}
+
 static bool
-is_finished(const struct core * core)
+is_finished(const struct core * core, clock_ns now)
 {
 	if (core->stopping)
-		return (core->counts.in_flight == 0 && !mark_under_way(core) &&
-		    unmarked(core) == 0);
-	return (core->drained);
+		return (in_flight(core) == 0 && !core->marking && !has_unmarked(core));
+	return (core->draining && core->last.fetched && core->last.searched && is_quiet(core, now));
 }
 
 static bool
 should_fetch(const struct core * core)
 {
+	const struct rows * rows = &core->rows;
+
 	if (!core->source_up || core->fetching || core->stopping)
 		return (false);
-	if (core->ready.count >= core->options.batch ||
-	    core->rows.unresolved - core->counts.in_flight > core->waiting_max ||
-	    core->rows.bytes >= core->options.max_bytes)
+	if (core->ready[CORE_MAIN][READY_NEW].count >= core->options.batch ||
+	    rows->unresolved - rows->in_flight > core->waiting_max ||
+	    rows_room(rows) < core->options.batch || rows->bytes >= core->fresh_bytes)
 		return (false);
 	/* What is to be drained was all fetched: ask again for what came since
-	 * only once that is through, or hangs on refused messages. */
-	if (core->draining && core->answer_empty && held(core) > 0)
-		return (core->counts.in_flight == 0 && core->retries.count > 0);
+	 * once that is through. */
+	if (core->draining && core->answer_empty)
+		return (held_rows(core) == 0 && !core->last.fetched);
 	return (true);
 }
 
 static void
-begin_fetch(struct core * core, struct core_action * action)
+begin_fetch(struct core * core, clock_ns now, struct core_action * action)
 {
-	bool last = core->draining && held(core) == 0;
+	bool last = core->draining && is_quiet(core, now);
 
 	core->fetching = true;
 	core->fetching_new = core->source_empty;
-	core->fetching_last = last;
+	core->last.fetching = last;
 	action->type = CORE_FETCH;
 	action->fetch.rows = core->options.batch;
-	action->fetch.bytes = core->options.max_bytes - core->rows.bytes;
+	action->fetch.bytes = core->fresh_bytes - core->rows.bytes;
 	action->fetch.wait = core->draining ? core->answer_empty && !last : core->source_empty;
 }
 
+/* Say that a link is to be dropped: one that owes a confirm for too long. */
 static bool
-should_mark(const struct core * core, clock_ns now)
+begin_reset(struct core * core, clock_ns now, struct core_action * action)
 {
-	uint64_t count = unmarked(core);
-
-	if (count == 0)
-		return (false);
-	if (count >= core->mark_at || now >= core->mark_due)
+	for (int link = 0; link < CORE_LINKS; link++) {
+		if (now < flight_deadline(core, link))
+			continue;
+		policy_silent(core, now, link);
+		action->type = CORE_RESET;
+		action->reset.link = link;
+		action->reset.reason = bytes_from(core->reason);
 		return (true);
-	/* Nothing more will come for this mark to wait for. */
-	return (core->counts.in_flight == 0 &&
-	    (core->stopping || (core->draining && core->ready.count == 0)));
+	}
+	return (false);
 }
 
+/* Rows whose lane is not well wait there, without being published. */
 static void
-begin_mark(struct core * core, clock_ns now, struct core_action * action)
-{
-	action->type = CORE_RECORD;
-	rows_mark(&core->rows, action);
-	core->mark_due = later(now, core->options.record_interval);
-}
-
-/* The place of the row to publish now, or READY_NONE. */
-static uint32_t
-next_to_publish(const struct core * core, clock_ns now)
+park(struct core * core, clock_ns now)
 {
 	uint32_t place;
 
-	if (core->ready.count == 0 || !core->link_up || !core->source_up || core->full ||
-	    core->blocked || core->stopping || now >= core->lease ||
-	    core->counts.in_flight >= core->in_flight_max)
-		return (READY_NONE);
-	place = ready_from(&core->ready, rows_place(&core->rows, core->rows.resolved));
-	if (place == READY_NONE)
-		place = ready_from(&core->ready, 0);
-	if (rows_at(&core->rows, place)->publications == 0 &&
-	    core->counts.unrecorded >= core->options.window)
-		return (READY_NONE);
-	return (place);
+	while (core->lanes.shut > 0 && (place = flight_next(core, now)) != ROW_NONE) {
+		const struct row * row = rows_at(&core->rows, place);
+		uint16_t lane = lanes_shut(&core->lanes, row->message->exchange,
+		    row->message->routing_key);
+
+		if (lane == LANE_NONE || row->probes)
+			return;
+		ready_remove(ready_set(core, row), place);
+		policy_wait(core, now, place, lane, core->lanes.breaker[lane].reason);
+	}
 }
 
-static void
-begin_publish(struct core * core, uint32_t place, struct core_action * action)
+static bool
+begin_publish(struct core * core, clock_ns now, struct core_action * action)
 {
-	struct row * row = rows_at(&core->rows, place);
+	uint32_t place = flight_next(core, now);
 
-	ready_remove(&core->ready, place);
-	row->state = ROW_IN_FLIGHT;
-	core->counts.in_flight++;
-	core->counts.published++;
-	if (row->publications++ == 0)
-		core->counts.unrecorded++;
-	else
-		core->counts.republished++;
-	action->type = CORE_PUBLISH;
-	action->publish.message = row->message;
-	action->publish.ticket = rows_sequence(&core->rows, place) << TICKET_PUBLICATION_BITS |
-	    (uint16_t)row->publications;
-	action->publish.again = row->publications > 1;
+	if (place == ROW_NONE)
+		return (false);
+	flight_begin(core, now, place, action);
+	return (true);
 }
 
 enum core_action_type
 core_next(struct core * core, clock_ns now, struct core_action * action)
 {
-	uint32_t place;
-
-	while (now >= retries_due(&core->retries))
-		make_ready(core, retries_take(&core->retries));
-	if (is_finished(core))
+	action->type = CORE_NOTHING;
+	park(core, now);
+	if (is_finished(core, now))
 		action->type = CORE_FINISHED;
 	else if (should_fetch(core))
-		begin_fetch(core, action);
-	else if (should_mark(core, now))
-		begin_mark(core, now, action);
-	else if ((place = next_to_publish(core, now)) != READY_NONE)
-		begin_publish(core, place, action);
-	else
-		action->type = CORE_NOTHING;
+		begin_fetch(core, now, action);
+	else if (marks_due(core, now))
+		marks_begin(core, now, action);
+	else if (!begin_reset(core, now, action) && !searches_begin(core, now, action))
+		begin_publish(core, now, action);
 	return (action->type);
 }
 
 clock_ns
 core_deadline(const struct core * core)
 {
-	clock_ns mark = unmarked(core) > 0 ? core->mark_due : CLOCK_NEVER;
+	clock_ns deadline = has_unmarked(core) ? core->mark_due : CLOCK_NEVER;
 
-	return (clock_min(mark, retries_due(&core->retries)));
+	deadline = clock_min(deadline, searches_deadline(core));
+	for (int link = 0; link < CORE_LINKS; link++)
+		deadline = clock_min(deadline, flight_deadline(core, link));
+	return (deadline);
+}
+
+bool
+core_wants(const struct core * core, enum core_link link)
+{
+	return (link == CORE_MAIN || core->links[link].in_flight > 0 ||
+	    (!core->stopping && (is_ready(core, link) || core->lanes.shut > 0)));
 }
 
 /* ---- the operator ---- */
@@ -251,6 +275,7 @@ void
 core_count(const struct core * core, struct core_counts * counts)
 {
 	*counts = core->counts;
-	counts->held_rows = (uint32_t)held(core);
-	counts->bytes = core->rows.bytes;
+	counts->in_flight = in_flight(core);
+	counts->held_rows = (uint32_t)held_rows(core) + core->rows.pool.count;
+	counts->bytes = core->rows.bytes + core->rows.pool.bytes;
 }

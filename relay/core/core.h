@@ -38,7 +38,8 @@ struct core;
 struct core_options {
 	uint32_t window;          /* most messages published, not recorded; >= 1 */
 	uint32_t batch;           /* rows a fetch; 1..window */
-	size_t max_bytes;         /* most bytes fetched and unresolved; one
+	size_t max_bytes;         /* most bytes held, a quarter of them for
+	                                    delayed messages; in either share one
 	                                    message more may pass, so that a message
 	                                    above it is not stuck */
 	bool pipelined;           /* false: strict order */
@@ -132,15 +133,16 @@ enum core_outcome {
 /**
  * core_new(options):
  * A core that knows nothing yet: both peers are down, it does not lead and
- * has no lease.  NULL when out of memory.  All memory of its own is allocated
- * here, about 100 bytes for each message of the window; what the batches that
- * it refers to take is bounded by window, batch and max_bytes.
+ * has no lease.  NULL when out of memory.  All memory of its own but for
+ * names and reasons is allocated here, about 250 bytes for each message of the
+ * window; what the batches that it refers to take is bounded by window, batch
+ * and max_bytes.
  */
 struct core * core_new(const struct core_options * options);
 
 /**
  * core_in_flight_max(options):
- * How many messages a core with ${options} has unsettled at most.
+ * How many messages a core with ${options} has unsettled at most on each link.
  */
 uint32_t core_in_flight_max(const struct core_options * options);
 
@@ -292,7 +294,7 @@ void core_lease(struct core * core, clock_ns until);
 struct core_counts {
 	uint64_t fetched, published, republished, confirmed, nacked, returned, unfit, recorded;
 	uint64_t delayed, dead; /* moved there */
-	uint32_t held_rows;     /* fetched, not yet recorded */
+	uint32_t held_rows;     /* fetched or found, not yet recorded */
 	uint32_t in_flight;     /* published, not yet settled */
 	uint32_t unrecorded;    /* published, not yet recorded; <= window */
 	size_t bytes;           /* of rows fetched and unresolved */

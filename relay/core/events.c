@@ -5,10 +5,6 @@
 /*
  * What has happened, and what it makes of the rows; core.c looks at the state
  * afterwards and decides what to do.
- *
- * What must stay true of a row in strict mode: it is in its key's chain from
- * the moment it is fetched until it is resolved, and only the first of the
- * chain is ready, in flight or refused.
  */
 
 /* ---- the source ---- */
@@ -25,15 +21,46 @@ core_on_source_down(struct core * core, clock_ns now)
 {
 	(void)now;
 	rows_forget(&core->rows);
-	ready_clear(&core->ready);
-	keys_clear(&core->keys);
-	retries_clear(&core->retries);
-	core->counts.in_flight = 0;
+	for (int link = 0; link < CORE_LINKS; link++) {
+		struct core_peer * peer = &core->links[link];
+
+		ready_clear(&core->ready[link][READY_NEW]);
+		ready_clear(&core->ready[link][READY_AGAIN]);
+		peer->in_flight = 0;
+		peer->oldest = peer->newest = ROW_NONE;
+	}
+	keys_clear(&core->chains);
+	keys_clear(&core->held);
+	lanes_clear(&core->lanes);
+	core->limit = SUSPECTS_MAX;
+	core->answered = 0;
 	core->counts.unrecorded = 0;
 	core->source_up = false;
 	core->fetching = false;
 	core->source_empty = false;
 	core->answer_empty = false;
+	core->marking = false;
+	core->search.under_way = false;
+	core->search.missed = false;
+	core->search.all_at = INT64_MIN;
+	core->search.due_at = CLOCK_NEVER;
+	disturb(core);
+}
+
+static void
+take_fresh(struct core * core, clock_ns now, const struct message * message, uint64_t interval)
+{
+	uint32_t place = rows_add(&core->rows, message, interval);
+
+	if (core->options.pipelined || message->key == 0) {
+		make_ready(core, place);
+		return;
+	}
+	rows_at(&core->rows, place)->key = message->key;
+	if (message->held || order_is_held(core, message->key))
+		policy_behind(core, now, place);
+	else
+		order_join(core, place);
 }
 
 void
@@ -42,158 +69,129 @@ core_on_fetched(struct core * core, clock_ns now, struct batch * batch, uint64_t
 {
 	size_t count = batch == NULL ? 0 : batch->count;
 
-	(void)now;
 	assert(core->fetching && count <= core->options.batch);
-	for (size_t n = 0; n < count; n++) {
-		const struct message * message = batch->messages[n];
-		uint32_t place = rows_add(&core->rows, message, interval);
-		uint32_t before = KEYS_NONE;
-
-		if (!core->options.pipelined && message->key != 0)
-			before = keys_append(&core->keys, message->key, place);
-		if (before == KEYS_NONE)
-			make_ready(core, place);
-		else
-			rows_at(&core->rows, before)->next = place;
-	}
+	for (size_t n = 0; n < count; n++)
+		take_fresh(core, now, batch->messages[n], interval);
 	if (exhausted)
 		rows_end_interval(&core->rows, interval);
 	core->fetching = false;
 	core->source_empty = exhausted;
 	/* Behind the end of an interval that was open before there may be more. */
 	core->answer_empty = exhausted && count == 0 && core->fetching_new;
-	core->drained = core->fetching_last && core->answer_empty;
+	if (core->last.fetching && core->answer_empty)
+		core->last.fetched = true;
+	core->last.fetching = false;
+	if (count > 0)
+		disturb(core);
 	core->counts.fetched += count;
 }
 
+/* ---- the links ---- */
+
 void
-core_on_recorded(struct core * core, clock_ns now)
+core_on_link_up(struct core * core, clock_ns now, enum core_link link)
 {
-	uint64_t count;
+	struct core_peer * peer = &core->links[link];
 
 	(void)now;
-	assert(mark_under_way(core));
-	count = rows_marked(&core->rows);
-	core->counts.unrecorded -= (uint32_t)count;
-	core->counts.recorded += count;
+	peer->up = true;
+	peer->blocked = false;
+	peer->full = false;
 }
 
-/* ---- the link ---- */
-
 void
-core_on_link_up(struct core * core, clock_ns now)
+core_on_link_down(struct core * core, clock_ns now, enum core_link link)
 {
 	(void)now;
-	core->link_up = true;
-	core->blocked = false;
-	core->full = false;
+	flight_lost(core, link);
 }
 
 void
-core_on_link_down(struct core * core, clock_ns now)
+core_on_channel_closed(struct core * core, clock_ns now, enum core_link link, struct bytes exchange,
+    struct bytes reason)
 {
-	(void)now;
-	core->link_up = false;
-	for (uint64_t n = core->rows.resolved; core->counts.in_flight > 0; n++) {
-		uint32_t place = rows_place(&core->rows, n);
+	struct text * text = text_new(reason);
 
-		if (rows_at(&core->rows, place)->state != ROW_IN_FLIGHT)
-			continue;
-		make_ready(core, place);
-		core->counts.in_flight--;
-	}
+	if (!bytes_present(exchange) || !policy_exchange_closed(core, now, link, exchange, text))
+		policy_isolate(core, now, link, text);
+	text_unref(text);
+	core_on_link_down(core, now, link);
 }
 
 void
-core_on_blocked(struct core * core, clock_ns now, bool blocked)
+core_on_heard(struct core * core, clock_ns now, enum core_link link)
 {
-	(void)now;
-	core->blocked = blocked;
+	core->links[link].heard = now;
 }
 
 void
-core_on_link_full(struct core * core, bool full)
+core_on_blocked(struct core * core, clock_ns now, enum core_link link, bool blocked)
 {
-	core->full = full;
+	core->links[link].blocked = blocked;
+	core->links[link].unblocked = now;
 }
 
-/* The message is delivered: the next one of its key may go. */
+void
+core_on_link_full(struct core * core, enum core_link link, bool full)
+{
+	core->links[link].full = full;
+}
+
+/* Undo flight_begin; nobody knows the ticket. */
 static void
-on_confirmed(struct core * core, struct row * row)
+on_not_taken(struct core * core, uint32_t place)
 {
-	if (!core->options.pipelined && row->message->key != 0) {
-		if (row->next != ROW_NONE)
-			make_ready(core, row->next);
-		else
-			keys_remove(&core->keys, row->message->key);
-	}
-	rows_resolve(&core->rows, row);
-	core->counts.confirmed++;
-}
+	struct row * row = rows_at(&core->rows, place);
 
-/*
- * The one place that decides what becomes of a message that was not
- * delivered.  The row stays first of its key.  It also stays published, even
- * if it never went out: what is counted in the window once leaves it only
- * with its mark, or younger rows could take its place there for good.
- */
-static void
-on_refused(struct core * core, clock_ns now, struct row * row, uint32_t place,
-    enum core_outcome outcome)
-{
-	clock_ns delay = core->options.retry.max;
-
-	if (outcome != CORE_UNFIT) {
-		core->backoff.failures = row->failures;
-		delay = backoff_next(&core->backoff);
-	}
-	if (row->failures < UINT8_MAX)
-		row->failures++;
-	row->state = ROW_REFUSED;
-	retries_add(&core->retries, place, later(now, delay));
-}
-
-/* Undo begin_publish; nobody knows the ticket, so it may be used again. */
-static void
-on_not_taken(struct core * core, struct row * row, uint32_t place)
-{
 	core->counts.published--;
-	if (--row->publications == 0)
-		core->counts.unrecorded--;
-	else
+	if (row->publications > 1)
 		core->counts.republished--;
+	else
+		core->counts.unrecorded--;
+	if (row->publications < UINT8_MAX)
+		row->publications--;
 	make_ready(core, place);
 }
 
-void
-core_on_settled(struct core * core, clock_ns now, uint64_t ticket, enum core_outcome outcome)
+/* The broker refused it, or no link can carry it. */
+static void
+on_refused(struct core * core, clock_ns now, uint32_t place, enum core_outcome outcome,
+    struct bytes reason)
 {
-	uint64_t sequence = ticket >> TICKET_PUBLICATION_BITS;
-	uint32_t place = rows_place(&core->rows, sequence);
-	struct row * row = rows_at(&core->rows, place);
+	struct text * text = text_new(reason);
 
-	if (sequence < core->rows.resolved || sequence >= core->rows.fetched ||
-	    row->state != ROW_IN_FLIGHT || (uint16_t)row->publications != (uint16_t)ticket)
-		return;
-	core->counts.in_flight--;
-	switch (outcome) {
-	case CORE_CONFIRMED:
-		on_confirmed(core, row);
-		break;
-	case CORE_NACKED:
+	if (outcome == CORE_NACKED)
 		core->counts.nacked++;
-		on_refused(core, now, row, place, outcome);
-		break;
-	case CORE_RETURNED:
+	else if (outcome == CORE_RETURNED)
 		core->counts.returned++;
-		on_refused(core, now, row, place, outcome);
-		break;
-	case CORE_UNFIT:
+	else
 		core->counts.unfit++;
-		on_refused(core, now, row, place, outcome);
-		break;
-	case CORE_NOT_TAKEN:
-		on_not_taken(core, row, place);
-		break;
+	policy_refused(core, now, place, outcome == CORE_UNFIT, text);
+	text_unref(text);
+}
+
+void
+core_on_settled(struct core * core, clock_ns now, uint64_t ticket, enum core_outcome outcome,
+    struct bytes reason)
+{
+	uint32_t place = (uint32_t)(ticket & ((UINT64_C(1) << core->place_bits) - 1));
+	const struct row * row;
+
+	if (place >= core->rows.places)
+		return;
+	row = rows_at(&core->rows, place);
+	if (row->state != ROW_IN_FLIGHT || row->ticket != ticket)
+		return;
+	flight_end(core, place);
+	if (outcome == CORE_NOT_TAKEN) {
+		on_not_taken(core, place);
+		return;
 	}
+	if (outcome != CORE_UNFIT)
+		policy_answered(core, place);
+	if (outcome == CORE_CONFIRMED) {
+		core->counts.confirmed++;
+		policy_delivered(core, place);
+	} else
+		on_refused(core, now, place, outcome, reason);
 }

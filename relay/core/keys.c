@@ -33,32 +33,52 @@ keys_free(struct keys * keys)
 void
 keys_clear(struct keys * keys)
 {
-	memset(keys->entries, 0, (keys->mask + 1) * sizeof(*keys->entries));
+	if (keys->count > 0)
+		memset(keys->entries, 0, (keys->mask + 1) * sizeof(*keys->entries));
+	keys->count = 0;
+}
+
+/* The slot of the key, or the free one where it would go. */
+static inline uint64_t
+find(const struct keys * keys, uint64_t key)
+{
+	uint64_t slot = key & keys->mask;
+
+	while (keys->entries[slot].key != 0 && keys->entries[slot].key != key)
+		slot = (slot + 1) & keys->mask;
+	return (slot);
 }
 
 uint32_t
-keys_append(struct keys * keys, uint64_t key, uint32_t place)
+keys_put(struct keys * keys, uint64_t key, uint32_t place)
 {
-	uint64_t slot = key & keys->mask;
-	uint32_t before;
+	struct keys_entry * entry = &keys->entries[find(keys, key)];
+	uint32_t before = KEYS_NONE;
 
 	assert(key != 0);
-	while (keys->entries[slot].key != 0 && keys->entries[slot].key != key)
-		slot = (slot + 1) & keys->mask;
-	before = keys->entries[slot].key == key ? keys->entries[slot].last : KEYS_NONE;
-	keys->entries[slot] = (struct keys_entry){.key = key, .last = place};
+	if (entry->key == key)
+		before = entry->place;
+	else
+		keys->count++;
+	*entry = (struct keys_entry){.key = key, .place = place};
 	return (before);
+}
+
+uint32_t
+keys_get(const struct keys * keys, uint64_t key)
+{
+	const struct keys_entry * entry = &keys->entries[find(keys, key)];
+
+	return (entry->key == key ? entry->place : KEYS_NONE);
 }
 
 void
 keys_remove(struct keys * keys, uint64_t key)
 {
-	uint64_t gap = key & keys->mask;
+	uint64_t gap = find(keys, key);
 
-	while (keys->entries[gap].key != key) {
-		assert(keys->entries[gap].key != 0);
-		gap = (gap + 1) & keys->mask;
-	}
+	assert(keys->entries[gap].key == key);
+	keys->count--;
 	for (uint64_t slot = (gap + 1) & keys->mask; keys->entries[slot].key != 0;
 	     slot = (slot + 1) & keys->mask) {
 		uint64_t home = keys->entries[slot].key & keys->mask;

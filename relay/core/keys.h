@@ -4,16 +4,17 @@
 #include <stdint.h>
 
 /*
- * Which row is the last one waiting of each ordering key.  A table of fixed
- * size: open addressing over the keys' hashes, which are random already.
- * The chain itself runs through the rows (row.next), oldest first.
+ * One row for each ordering key.  A table of fixed size: open addressing over
+ * the keys' hashes, which are random already.  What else belongs to the key
+ * hangs on that row.
  */
 struct keys {
 	struct keys_entry {
-		uint64_t key;  /* 0: free */
-		uint32_t last; /* place of the key's youngest row */
+		uint64_t key; /* 0: free */
+		uint32_t place;
 	} * entries;
 	uint64_t mask;
+	uint32_t count;
 };
 
 #define KEYS_NONE UINT32_MAX
@@ -33,15 +34,21 @@ void keys_free(struct keys * keys);
 void keys_clear(struct keys * keys);
 
 /**
- * keys_append(keys, key, place):
- * ${place} is now the youngest row of ${key} (not 0).  Returns the one before
- * it, or KEYS_NONE if the key was free.
+ * keys_put(keys, key, place):
+ * ${place} is now the row of ${key} (not 0).  Returns the one before it, or
+ * KEYS_NONE if the key was free.
  */
-uint32_t keys_append(struct keys * keys, uint64_t key, uint32_t place);
+uint32_t keys_put(struct keys * keys, uint64_t key, uint32_t place);
+
+/**
+ * keys_get(keys, key):
+ * The row of ${key}, or KEYS_NONE.
+ */
+uint32_t keys_get(const struct keys * keys, uint64_t key);
 
 /**
  * keys_remove(keys, key):
- * No row of ${key} is left.  It must be in the table.
+ * ${key} has no row any more.  It must be in the table.
  */
 void keys_remove(struct keys * keys, uint64_t key);
 

@@ -8,39 +8,75 @@
 
 #include "core/core.h"
 #include "core/message.h"
+#include "core/text.h"
 
 /*
- * The rows between the recorded and the fetched position, in the source's
- * order, in a ring.  A row has a sequence number, never used twice, and a
- * place: where it lies in the ring while it is held.
+ * All rows that the core holds, each at a place.  Fresh ones lie in a ring: the
+ * rows between the recorded and the fetched position, in the source's order;
+ * a row's sequence number is never used twice.  Delayed ones lie in a pool
+ * behind the ring's places, in no order.
+ *
+ * A row that is put aside has given its message back; what is left is a move
+ * for a mark to make.  Delivered rows of the pool leave it by a move, too.
  */
 
 enum row_state {
+	ROW_FREE,      /* a place of the pool */
 	ROW_WAITING,   /* for the rows of its key before it */
 	ROW_READY,     /* may be published */
 	ROW_IN_FLIGHT, /* published, not settled */
-	ROW_REFUSED,   /* waits for its next try; its key waits with it */
-	ROW_RESOLVED   /* confirmed; its message is given back */
+	ROW_RESOLVED,  /* confirmed */
+	ROW_ASIDE      /* its move waits for a mark */
 };
 
 #define ROW_NONE UINT32_MAX
+#define ROW_FATE_NONE UINT8_MAX
 
 struct row {
-	const struct message * message; /* NULL once resolved */
+	union {
+		const struct message * message; /* until resolved or aside */
+		struct text * reason;           /* aside; may be NULL */
+	};
+	uint64_t key; /* 0: none, or order is not kept */
 	int64_t id;
-	uint64_t interval;
-	uint32_t size;         /* counted against max_bytes */
-	uint32_t next;         /* place of its key's next row, or ROW_NONE */
-	uint32_t publications; /* so far; once is enough to count in the window */
-	uint8_t failures;      /* refusals so far; stays at 255 */
-	uint8_t state;         /* enum row_state */
-	bool ends_interval;    /* no row of its interval comes after it */
+	union {
+		uint64_t interval; /* in the ring */
+		uint16_t from;     /* in the pool: the lane it was found in, or LANE_NONE */
+	};
+	uint64_t ticket; /* in flight */
+	union {
+		clock_ns since; /* in flight: published then */
+		clock_ns due;   /* aside, FATE_RETRY */
+	};
+	union {
+		uint32_t size;     /* until resolved or aside */
+		uint32_t attempts; /* aside */
+	};
+	uint32_t next;        /* place of its key's next row, or ROW_NONE */
+	uint32_t newer;       /* in flight, or aside: the next such row ... */
+	uint32_t older;       /* ... and the one before; aside: among its key's */
+	uint16_t lane;        /* aside: the one it is to wait in, or LANE_NONE */
+	uint8_t state;        /* enum row_state */
+	uint8_t fate;         /* aside: where its move puts it; in the pool before
+	                            that: where the database has it */
+	uint8_t link;         /* that carries it: enum core_link */
+	uint8_t publications; /* so far; stays at 255 */
+	bool probes;          /* its lane */
+	bool ends_interval;   /* no row of its interval comes after it */
+};
+
+/* A list through row.newer, oldest first. */
+struct row_list {
+	uint32_t first, last; /* ROW_NONE when empty */
+	uint32_t count;
 };
 
 struct rows {
-	struct row * ring;
-	uint64_t mask; /* places - 1 */
-	/* Sequence numbers, each the first one that is not (yet): */
+	struct row * row;
+	uint64_t mask;   /* places of the ring - 1 */
+	uint32_t places; /* of ring and pool */
+
+	/* The ring: sequence numbers, each the first one that is not (yet): */
 	uint64_t recorded;
 	uint64_t marking; /* covered by the mark under way; else = recorded */
 	uint64_t resolved;
@@ -49,20 +85,43 @@ struct rows {
 	int64_t marking_max_id;  /* ... or by the one under way */
 	int64_t resolved_max_id; /* ... or else in the run of resolved rows */
 	uint32_t unresolved;
-	size_t bytes; /* of unresolved rows */
+	uint32_t in_flight;
+	size_t bytes;          /* of unresolved rows */
+	struct row_list moves; /* rows put aside of the resolved run */
+
+	struct pool {
+		uint32_t max;
+		uint32_t count; /* taken places */
+		uint32_t free;  /* a list through row.next */
+		size_t bytes;   /* of rows not aside */
+		struct row_list moves;
+	} pool;
 };
 
 /**
- * rows_init(rows, max):
- * Room for ${max} rows.  -1: out of memory, or beyond 2^31.
+ * rows_init(rows, max, pool_max):
+ * Room for ${max} fresh and ${pool_max} delayed rows.  -1: out of memory, or
+ * beyond 2^31.
  */
-int rows_init(struct rows * rows, uint64_t max);
+int rows_init(struct rows * rows, uint64_t max, uint32_t pool_max);
 
 /**
  * rows_free(rows):
- * Gives back the messages held.  Also on a zeroed one.
+ * Gives back what is held.  Also on a zeroed one.
  */
 void rows_free(struct rows * rows);
+
+static inline struct row *
+rows_at(const struct rows * rows, uint32_t place)
+{
+	return (&rows->row[place]);
+}
+
+static inline bool
+rows_in_pool(const struct rows * rows, uint32_t place)
+{
+	return (place > rows->mask);
+}
 
 static inline uint32_t
 rows_place(const struct rows * rows, uint64_t sequence)
@@ -70,15 +129,9 @@ rows_place(const struct rows * rows, uint64_t sequence)
 	return ((uint32_t)(sequence & rows->mask));
 }
 
-static inline struct row *
-rows_at(const struct rows * rows, uint32_t place)
-{
-	return (&rows->ring[place]);
-}
-
 /**
  * rows_sequence(rows, place):
- * The sequence number of the row held at ${place}.
+ * The sequence number of the row held at ${place} of the ring.
  */
 static inline uint64_t
 rows_sequence(const struct rows * rows, uint32_t place)
@@ -87,11 +140,22 @@ rows_sequence(const struct rows * rows, uint32_t place)
 }
 
 /**
- * rows_add(rows, message, interval):
- * Hold one row more, with a reference on its batch.  There must be room.
- * Returns its place.
+ * rows_room(rows):
+ * How many fresh rows more there is room for.
+ */
+static inline uint64_t
+rows_room(const struct rows * rows)
+{
+	return (rows->mask + 1 - (rows->fetched - rows->recorded));
+}
+
+/**
+ * rows_add(rows, message, interval) / rows_add_delayed(rows, message, fate):
+ * Hold one row more, with a reference on its batch: in the ring / in the pool.
+ * There must be room.  Returns its place.
  */
 uint32_t rows_add(struct rows * rows, const struct message * message, uint64_t interval);
+uint32_t rows_add_delayed(struct rows * rows, const struct message * message, uint8_t fate);
 
 /**
  * rows_end_interval(rows, interval):
@@ -100,16 +164,44 @@ uint32_t rows_add(struct rows * rows, const struct message * message, uint64_t i
 void rows_end_interval(struct rows * rows, uint64_t interval);
 
 /**
- * rows_resolve(rows, row):
- * Give back the row's message; the resolved run grows as far as it can.
+ * rows_resolve(rows, place):
+ * The fresh row's message is confirmed: give it back; the resolved run grows
+ * as far as it can.
  */
-void rows_resolve(struct rows * rows, struct row * row);
+void rows_resolve(struct rows * rows, uint32_t place);
 
 /**
- * rows_mark(rows, action):
- * Begin a mark over the whole resolved run (not empty) and describe it.
+ * rows_put_aside(rows, place, move, reason):
+ * Give back the row's message; a mark will make ${move} (fate, attempts, due and lane
+ * of it; a reference on ${reason} is taken).  A fresh row counts as resolved.
  */
-void rows_mark(struct rows * rows, struct core_action * action);
+struct row_move {
+	uint8_t fate;
+	uint16_t lane;
+	uint32_t attempts;
+	clock_ns due;
+};
+void rows_put_aside(struct rows * rows, uint32_t place, const struct row_move * move,
+    struct text * reason);
+
+/**
+ * rows_release(rows, place):
+ * The row leaves the pool.
+ */
+void rows_release(struct rows * rows, uint32_t place);
+
+/**
+ * rows_take_move(list, rows):
+ * Remove the oldest of rows->moves or rows->pool.moves and return its place.
+ */
+uint32_t rows_take_move(struct rows * rows, struct row_list * list);
+
+/**
+ * rows_mark(rows, end):
+ * Begin a mark over the resolved run up to sequence number ${end}, which may
+ * be nothing.
+ */
+void rows_mark(struct rows * rows, uint64_t end);
 
 /**
  * rows_marked(rows):

@@ -7,48 +7,90 @@
 #include "base/backoff.h"
 #include "core/core.h"
 #include "core/keys.h"
+#include "core/lanes.h"
 #include "core/ready.h"
-#include "core/retries.h"
 #include "core/rows.h"
 
 /*
- * The state of the core, for core.c (what to do next) and events.c (what has
- * happened) alone.
+ * The state of the core, and what its parts ask of each other: core.c (what
+ * to do next), events.c (what has happened), flight.c (what is published and
+ * not settled), order.c (keys), policy.c (what becomes of a message that was
+ * not delivered), marks.c and searches.c.
  */
 
-/*
- * A ticket is the row's sequence number and, below it, how often it had been
- * published, so that an answer from a former connection means nothing.  48
- * bits last for nine years at a million messages a second.
- */
-#define TICKET_PUBLICATION_BITS 16
+/* Most in flight on suspects, while nobody is to be isolated. */
+#define SUSPECTS_MAX 128
+
+/* Rows that may be published: for the first time, or not. */
+enum { READY_NEW, READY_AGAIN, READY_SETS };
 
 struct core {
 	struct core_options options;
-	uint32_t in_flight_max;
-	uint32_t waiting_max; /* no fetch while more rows wait */
-	uint32_t mark_at;     /* resolved rows that are worth a mark */
+	uint32_t in_flight_max; /* on each link */
+	uint32_t waiting_max;   /* no fetch while more rows wait */
+	uint32_t mark_at;       /* resolved rows that are worth a mark */
+	size_t fresh_bytes;     /* most of them in the ring ... */
+	size_t pool_bytes;      /* ... and in the pool */
 
 	struct rows rows;
-	struct ready ready;
-	struct keys keys; /* strict mode only */
-	struct retries retries;
+	struct ready ready[CORE_LINKS][READY_SETS];
+	struct keys chains; /* of each key, the last row of its chain */
+	struct keys held;   /* ... and one of those put aside */
+	struct lanes lanes;
 	struct backoff backoff; /* its failures are set for each row */
 
+	struct core_peer {
+		bool up;
+		bool blocked;
+		bool full;
+		uint32_t in_flight;
+		uint32_t oldest, newest; /* in flight, in the order published */
+		clock_ns unblocked;
+		clock_ns heard;
+	} links[CORE_LINKS];
+	uint32_t limit;      /* most in flight on suspects */
+	uint32_t answered;   /* there, since the limit was changed */
+	uint64_t serial;     /* of the last publication */
+	uint32_t place_bits; /* a ticket is a serial and, below it, a place */
+	bool ring_was_last;  /* of ring and pool, to publish */
+	char reason[256];    /* of the last reset */
+
 	bool source_up;
-	bool link_up;
-	bool blocked;
-	bool full;
 	bool stopping;
 	bool draining;
-	bool drained;
-	bool fetching;
-	bool fetching_new;  /* in an interval that begins with this fetch */
-	bool fetching_last; /* if that is empty, the drain is over */
-	bool source_empty;  /* the last answer exhausted its interval */
-	bool answer_empty;  /* ... which was new and had no rows at all */
 	clock_ns lease;
+
+	bool fetching;
+	bool fetching_new; /* in an interval that begins with this fetch */
+	bool source_empty; /* the last answer exhausted its interval */
+	bool answer_empty; /* ... which was new and had no rows at all */
+
+	struct {
+		bool under_way;
+		bool lane_was_last; /* of due messages and lanes to drain */
+		uint8_t what;
+		uint8_t lane_state; /* SEARCH_LANE: when it began */
+		uint16_t lane;
+		clock_ns all_at;  /* when to look for whatever is due, ... */
+		clock_ns due_at;  /* ... and for what falls due next */
+		bool missed;      /* after the next mark look for all */
+		int64_t * except; /* of pool.max */
+	} search;
+
+	/* A drain is over when a fetch and a search that began while there was
+	 * nothing to do have found nothing. */
+	struct {
+		bool fetching, searching; /* such ones */
+		bool fetched, searched;
+	} last;
+
+	struct move * moves; /* of the mark under way */
+	uint32_t moves_max;
+	bool marking;
+	uint32_t marking_fresh, marking_delayed; /* moves */
+	clock_ns mark_begun;
 	clock_ns mark_due; /* one interval after the last one began */
+
 	struct core_counts counts;
 };
 
@@ -58,32 +100,119 @@ later(clock_ns now, clock_ns delay)
 	return (delay > CLOCK_NEVER - now ? CLOCK_NEVER : now + delay);
 }
 
+static inline struct ready *
+ready_set(struct core * core, const struct row * row)
+{
+	return (&core->ready[row->link][row->publications > 0 ? READY_AGAIN : READY_NEW]);
+}
+
 static inline void
 make_ready(struct core * core, uint32_t place)
 {
-	rows_at(&core->rows, place)->state = ROW_READY;
-	ready_add(&core->ready, place);
+	struct row * row = rows_at(&core->rows, place);
+
+	row->state = ROW_READY;
+	ready_add(ready_set(core, row), place);
 }
 
 static inline bool
-mark_under_way(const struct core * core)
+is_ready(const struct core * core, enum core_link link)
 {
-	return (core->rows.marking > core->rows.recorded);
+	return (core->ready[link][READY_NEW].count + core->ready[link][READY_AGAIN].count > 0);
 }
 
-/* Rows resolved that no mark covers, were one possible now. */
-static inline uint64_t
-unmarked(const struct core * core)
+static inline uint32_t
+in_flight(const struct core * core)
 {
-	if (!core->source_up || mark_under_way(core))
-		return (0);
-	return (core->rows.resolved - core->rows.recorded);
+	return (core->links[CORE_MAIN].in_flight + core->links[CORE_SUSPECTS].in_flight);
 }
 
 static inline uint64_t
-held(const struct core * core)
+held_rows(const struct core * core)
 {
 	return (core->rows.fetched - core->rows.recorded);
 }
+
+/* Whether there is anything that a mark, were one possible now, would record. */
+static inline bool
+has_unmarked(const struct core * core)
+{
+	return (core->source_up && !core->marking &&
+	    (core->rows.resolved > core->rows.recorded || core->rows.pool.moves.count > 0));
+}
+
+/* Nothing is left to do but what fetches and searches may bring. */
+bool is_quiet(const struct core * core, clock_ns now);
+
+/* Something came: a drain is not over. */
+static inline void
+disturb(struct core * core)
+{
+	core->last.fetching = core->last.searching = false;
+	core->last.fetched = core->last.searched = false;
+}
+
+/* ---- flight.c ---- */
+
+/* The row to publish now, or ROW_NONE. */
+uint32_t flight_next(const struct core * core, clock_ns now);
+void flight_begin(struct core * core, clock_ns now, uint32_t place, struct core_action * action);
+/* The row is in flight no more. */
+void flight_end(struct core * core, uint32_t place);
+/* The link is down: all that is in flight on it goes again. */
+void flight_lost(struct core * core, enum core_link link);
+/* When the oldest row in flight on the link has waited for too long. */
+clock_ns flight_deadline(const struct core * core, enum core_link link);
+
+/* ---- order.c ---- */
+
+/* The row joins its key's chain; the first one is ready. */
+void order_join(struct core * core, uint32_t place);
+/* The first row of its chain is done: the next one is ready. */
+void order_go_on(struct core * core, uint32_t place);
+/* The first row of its chain leaves it with all others; returns the second
+ * one, and so on through row.next. */
+uint32_t order_dissolve(struct core * core, uint32_t place);
+/* The row was put aside and holds its key until that is committed. */
+void order_hold(struct core * core, uint32_t place);
+void order_let_go(struct core * core, uint32_t place);
+bool order_is_held(const struct core * core, uint64_t key);
+/* Whether an earlier message of the key was put aside and is not committed. */
+bool order_is_held_before(const struct core * core, uint64_t key, int64_t id);
+
+/* ---- policy.c ---- */
+
+/* The message is confirmed. */
+void policy_delivered(struct core * core, uint32_t place);
+/* The broker refused it, or (unfit) no link can carry it. */
+void policy_refused(struct core * core, clock_ns now, uint32_t place, bool unfit,
+    struct text * reason);
+/* An earlier message of its key is put aside. */
+void policy_behind(struct core * core, clock_ns now, uint32_t place);
+/* It has to wait in the lane; LANE_NONE: there are too many. */
+void policy_wait(struct core * core, clock_ns now, uint32_t place, uint16_t lane,
+    struct text * reason);
+/* Something made the broker close the channel: by the exchange it named.
+ * False if nothing in flight went there. */
+bool policy_exchange_closed(struct core * core, clock_ns now, enum core_link link,
+    struct bytes exchange, struct text * reason);
+/* ... or by who was in flight. */
+void policy_isolate(struct core * core, clock_ns now, enum core_link link, struct text * reason);
+/* The row leaves the pool: it is moved, or needs no move. */
+void policy_leave_pool(struct core * core, uint32_t place);
+/* The broker has confirmed, refused or returned it: so far all is well. */
+void policy_answered(struct core * core, uint32_t place);
+/* No confirm came in time. */
+void policy_silent(struct core * core, clock_ns now, enum core_link link);
+
+/* ---- marks.c ---- */
+
+bool marks_due(const struct core * core, clock_ns now);
+void marks_begin(struct core * core, clock_ns now, struct core_action * action);
+
+/* ---- searches.c ---- */
+
+bool searches_begin(struct core * core, clock_ns now, struct core_action * action);
+clock_ns searches_deadline(const struct core * core);
 
 #endif /* CORE_STATE_H */

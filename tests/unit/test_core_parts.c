@@ -9,7 +9,6 @@
 
 #include "core/keys.h"
 #include "core/ready.h"
-#include "core/retries.h"
 
 /* The parts that the core is made of, each against a naive model. */
 
@@ -61,7 +60,7 @@ ready_finds_the_next_member_at_every_size(void ** state)
 }
 
 static void
-keys_remember_the_youngest_row_of_each(void ** state)
+keys_remember_one_row_of_each(void ** state)
 {
 	enum { KEYS = 48 };
 	uint32_t last[KEYS];
@@ -81,40 +80,13 @@ keys_remember_the_youngest_row_of_each(void ** state)
 			keys_remove(&keys, key);
 			last[n] = KEYS_NONE;
 		} else {
-			assert_int_equal(keys_append(&keys, key, step), last[n]);
+			assert_int_equal(keys_put(&keys, key, step), last[n]);
 			last[n] = step;
 		}
 	}
 	keys_clear(&keys);
-	assert_int_equal(keys_append(&keys, 42, 1), KEYS_NONE);
+	assert_int_equal(keys_put(&keys, 42, 1), KEYS_NONE);
 	keys_free(&keys);
-}
-
-static void
-retries_come_out_in_the_order_they_are_due(void ** state)
-{
-	enum { COUNT = 500 };
-	struct retries retries;
-	clock_ns due[COUNT];
-	clock_ns before = 0;
-	uint64_t x = 3;
-
-	(void)state;
-	assert_int_equal(retries_init(&retries, COUNT), 0);
-	assert_true(retries_due(&retries) == CLOCK_NEVER);
-	for (uint32_t n = 0; n < COUNT; n++) {
-		due[n] = (clock_ns)(next_random(&x) % 100);
-		retries_add(&retries, n, due[n]);
-	}
-	for (int n = 0; n < COUNT; n++) {
-		clock_ns at = retries_due(&retries);
-
-		assert_true(at >= before);
-		assert_true(due[retries_take(&retries)] == at);
-		before = at;
-	}
-	assert_true(retries_due(&retries) == CLOCK_NEVER);
-	retries_free(&retries);
 }
 
 int
@@ -122,8 +94,7 @@ main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(ready_finds_the_next_member_at_every_size),
-	    cmocka_unit_test(keys_remember_the_youngest_row_of_each),
-	    cmocka_unit_test(retries_come_out_in_the_order_they_are_due),
+	    cmocka_unit_test(keys_remember_one_row_of_each),
 	};
 
 	return (cmocka_run_group_tests(tests, NULL, NULL));

@@ -1,0 +1,179 @@
+#include "core/state.h"
+
+/*
+ * What is published and not settled, and what is published next.
+ *
+ * Rows that were published before go first: they are counted in the window (D)
+ * already, and need no room there.  Others need a place, and whoever takes one
+ * keeps it until its mark.  A mark cannot pass a fresh row that is not
+ * resolved, so younger rows could fill the window while an older one waits for
+ * a place, or for its key; then neither could be published nor marked.  That
+ * does not happen, for these reasons (V):
+ *  - Of the fresh rows the oldest goes first.  It waits only for an earlier
+ *    one of its key, which is before it or in the pool.
+ *  - The pool goes before all fresh rows but the very next one of the run, so
+ *    nobody takes a place who could be stuck behind one that waits for the pool.
+ *  - That very next one, and the pool, take turns, so neither starves.
+ *  - A row of the pool that is settled leaves the window with a mark of its
+ *    own, whatever the fresh ones wait for.
+ */
+
+static uint32_t
+first_fresh(const struct core * core, const struct ready * ready)
+{
+	uint32_t place;
+
+	if (ready->count == 0)
+		return (ROW_NONE);
+	place = ready_from(ready, rows_place(&core->rows, core->rows.resolved));
+	if (place == READY_NONE || rows_in_pool(&core->rows, place))
+		place = ready_from(ready, 0);
+	return (rows_in_pool(&core->rows, place) ? ROW_NONE : place);
+}
+
+static uint32_t
+first_delayed(const struct core * core, const struct ready * ready)
+{
+	if (ready->count == 0 || core->rows.pool.count == 0)
+		return (ROW_NONE);
+	return (ready_from(ready, (uint32_t)core->rows.mask + 1));
+}
+
+static bool
+is_open(const struct core * core, enum core_link link)
+{
+	const struct core_peer * peer = &core->links[link];
+	uint32_t max = core->in_flight_max;
+
+	if (link == CORE_SUSPECTS && core->limit < max)
+		max = core->limit;
+	return (peer->up && !peer->full && !peer->blocked && peer->in_flight < max);
+}
+
+static uint32_t
+next_again(const struct core * core, enum core_link link)
+{
+	const struct ready * ready = &core->ready[link][READY_AGAIN];
+	uint32_t place = first_fresh(core, ready);
+
+	return (place != ROW_NONE ? place : first_delayed(core, ready));
+}
+
+uint32_t
+flight_next(const struct core * core, clock_ns now)
+{
+	bool main = is_open(core, CORE_MAIN);
+	bool suspects = is_open(core, CORE_SUSPECTS);
+	uint32_t fresh = ROW_NONE, delayed = ROW_NONE;
+
+	if (!core->source_up || core->stopping || now >= core->lease)
+		return (ROW_NONE);
+	if (suspects && core->ready[CORE_SUSPECTS][READY_AGAIN].count > 0)
+		return (next_again(core, CORE_SUSPECTS));
+	if (main && core->ready[CORE_MAIN][READY_AGAIN].count > 0)
+		return (next_again(core, CORE_MAIN));
+	if (core->counts.unrecorded >= core->options.window)
+		return (ROW_NONE);
+	if (suspects)
+		delayed = first_delayed(core, &core->ready[CORE_SUSPECTS][READY_NEW]);
+	if (main) {
+		fresh = first_fresh(core, &core->ready[CORE_MAIN][READY_NEW]);
+		if (delayed == ROW_NONE)
+			delayed = first_delayed(core, &core->ready[CORE_MAIN][READY_NEW]);
+	}
+	if (delayed == ROW_NONE)
+		return (fresh);
+	if (fresh != ROW_NONE && !core->ring_was_last &&
+	    fresh == rows_place(&core->rows, core->rows.resolved))
+		return (fresh);
+	return (delayed);
+}
+
+static void
+count(struct core * core, uint32_t place, const struct row * row, uint32_t by)
+{
+	core->links[row->link].in_flight += by;
+	if (!rows_in_pool(&core->rows, place))
+		core->rows.in_flight += by;
+}
+
+void
+flight_begin(struct core * core, clock_ns now, uint32_t place, struct core_action * action)
+{
+	struct row * row = rows_at(&core->rows, place);
+	struct core_peer * link = &core->links[row->link];
+
+	ready_remove(ready_set(core, row), place);
+	core->counts.published++;
+	if (row->publications == 0)
+		core->counts.unrecorded++;
+	else
+		core->counts.republished++;
+	if (row->publications < UINT8_MAX)
+		row->publications++;
+	core->ring_was_last = !rows_in_pool(&core->rows, place);
+
+	row->state = ROW_IN_FLIGHT;
+	row->ticket = ++core->serial << core->place_bits | place;
+	row->since = now;
+	row->newer = ROW_NONE;
+	row->older = link->newest;
+	if (link->newest == ROW_NONE)
+		link->oldest = place;
+	else
+		rows_at(&core->rows, link->newest)->newer = place;
+	link->newest = place;
+	count(core, place, row, 1);
+
+	action->type = CORE_PUBLISH;
+	action->publish.message = row->message;
+	action->publish.ticket = row->ticket;
+	action->publish.again = row->publications > 1;
+	action->publish.link = row->link;
+}
+
+void
+flight_end(struct core * core, uint32_t place)
+{
+	struct row * row = rows_at(&core->rows, place);
+	struct core_peer * link = &core->links[row->link];
+
+	if (row->older == ROW_NONE)
+		link->oldest = row->newer;
+	else
+		rows_at(&core->rows, row->older)->newer = row->newer;
+	if (row->newer == ROW_NONE)
+		link->newest = row->older;
+	else
+		rows_at(&core->rows, row->newer)->older = row->older;
+	count(core, place, row, UINT32_MAX);
+	row->state = ROW_WAITING;
+}
+
+void
+flight_lost(struct core * core, enum core_link link)
+{
+	struct core_peer * peer = &core->links[link];
+
+	peer->up = false;
+	while (peer->oldest != ROW_NONE) {
+		uint32_t place = peer->oldest;
+
+		flight_end(core, place);
+		make_ready(core, place);
+	}
+}
+
+clock_ns
+flight_deadline(const struct core * core, enum core_link link)
+{
+	const struct core_peer * peer = &core->links[link];
+	clock_ns since;
+
+	if (peer->oldest == ROW_NONE || peer->blocked)
+		return (CLOCK_NEVER);
+	since = rows_at(&core->rows, peer->oldest)->since;
+	if (peer->unblocked > since)
+		since = peer->unblocked;
+	return (later(since, core->options.confirm_timeout));
+}

@@ -1,0 +1,251 @@
+#include "core/lanes.h"
+
+#include <assert.h>
+
+/*
+ * What must stay true: shut and draining count the breakers in those states,
+ * so that a relay whose lanes are all well asks for one number a message; and a
+ * breaker keeps its place while a row refers to it.
+ *
+ * There are few lanes, so they are simply looked through.
+ */
+
+static void
+change(struct lanes * lanes, struct breaker * breaker, enum breaker_state state)
+{
+	static const bool shut[] =
+	    {[BREAKER_OPEN] = true, [BREAKER_PROBING] = true, [BREAKER_DRAINING] = false};
+
+	lanes->shut = (uint16_t)(lanes->shut - shut[breaker->state] + shut[state]);
+	lanes->draining = (uint16_t)(lanes->draining - (breaker->state == BREAKER_DRAINING) +
+	    (state == BREAKER_DRAINING));
+	breaker->state = (uint8_t)state;
+}
+
+static void
+drop(struct breaker * breaker)
+{
+	text_unref(breaker->exchange);
+	text_unref(breaker->routing_key);
+	text_unref(breaker->reason);
+	*breaker = (struct breaker){.state = BREAKER_NONE};
+}
+
+void
+lanes_clear(struct lanes * lanes)
+{
+	for (uint16_t n = 0; n < lanes->top; n++)
+		drop(&lanes->breaker[n]);
+	lanes->top = lanes->shut = lanes->draining = 0;
+}
+
+static bool
+is_lane(const struct breaker * breaker, struct bytes exchange, struct bytes routing_key)
+{
+	return (breaker->state != BREAKER_NONE &&
+	    (breaker->routing_key != NULL) == (bytes_present(routing_key) != 0) &&
+	    bytes_equal(text_bytes(breaker->exchange), exchange) &&
+	    bytes_equal(text_bytes(breaker->routing_key), routing_key));
+}
+
+static uint16_t
+find(const struct lanes * lanes, struct bytes exchange, struct bytes routing_key)
+{
+	for (uint16_t n = 0; n < lanes->top; n++) {
+		if (is_lane(&lanes->breaker[n], exchange, routing_key))
+			return (n);
+	}
+	return (LANE_NONE);
+}
+
+bool
+lanes_know(const struct lanes * lanes, struct bytes exchange, struct bytes routing_key)
+{
+	return (find(lanes, exchange, routing_key) != LANE_NONE);
+}
+
+static uint16_t
+add(struct lanes * lanes, struct bytes exchange, struct bytes routing_key, struct text * reason)
+{
+	struct breaker * breaker;
+	uint16_t n = 0;
+
+	if (!bytes_present(exchange))
+		exchange = bytes_from("");
+	while (n < lanes->top && lanes->breaker[n].state != BREAKER_NONE)
+		n++;
+	if (n == LANES_MAX)
+		return (LANE_NONE);
+	breaker = &lanes->breaker[n];
+	*breaker = (struct breaker){
+	    .exchange = text_new(exchange),
+	    .routing_key = text_new(routing_key),
+	    .reason = text_ref(reason),
+	};
+	if (breaker->exchange == NULL ||
+	    (bytes_present(routing_key) && breaker->routing_key == NULL)) {
+		drop(breaker);
+		return (LANE_NONE);
+	}
+	if (n == lanes->top)
+		lanes->top++;
+	return (n);
+}
+
+uint16_t
+lanes_open(struct lanes * lanes, struct bytes exchange, struct bytes routing_key,
+    struct text * reason, clock_ns probe_at)
+{
+	uint16_t n = find(lanes, exchange, routing_key);
+
+	if (n == LANE_NONE)
+		n = add(lanes, exchange, routing_key, reason);
+	else if (lanes->breaker[n].state != BREAKER_DRAINING)
+		return (n);
+	if (n != LANE_NONE)
+		lanes_reopen(lanes, n, probe_at);
+	return (n);
+}
+
+uint16_t
+lanes_shut(const struct lanes * lanes, struct bytes exchange, struct bytes routing_key)
+{
+	for (uint16_t n = 0; n < lanes->top; n++) {
+		const struct breaker * breaker = &lanes->breaker[n];
+
+		if ((breaker->state == BREAKER_OPEN || breaker->state == BREAKER_PROBING) &&
+		    bytes_equal(text_bytes(breaker->exchange), exchange) &&
+		    (breaker->routing_key == NULL ||
+			bytes_equal(text_bytes(breaker->routing_key), routing_key)))
+			return (n);
+	}
+	return (LANE_NONE);
+}
+
+void
+lanes_probe(struct lanes * lanes, uint16_t lane, uint32_t place)
+{
+	assert(lanes->breaker[lane].state == BREAKER_OPEN);
+	change(lanes, &lanes->breaker[lane], BREAKER_PROBING);
+	lanes->breaker[lane].probe = place;
+}
+
+uint16_t
+lanes_probed_by(const struct lanes * lanes, uint32_t place)
+{
+	uint16_t n = 0;
+
+	while (lanes->breaker[n].state != BREAKER_PROBING || lanes->breaker[n].probe != place) {
+		n++;
+		assert(n < lanes->top);
+	}
+	return (n);
+}
+
+void
+lanes_reopen(struct lanes * lanes, uint16_t lane, clock_ns probe_at)
+{
+	change(lanes, &lanes->breaker[lane], BREAKER_OPEN);
+	lanes->breaker[lane].probe_at = probe_at;
+}
+
+void
+lanes_drain(struct lanes * lanes, uint16_t lane)
+{
+	change(lanes, &lanes->breaker[lane], BREAKER_DRAINING);
+	lanes->breaker[lane].drained_to = INT64_MIN;
+	lanes->breaker[lane].drained = false;
+}
+
+static void
+close(struct lanes * lanes, uint16_t lane)
+{
+	change(lanes, &lanes->breaker[lane], BREAKER_NONE);
+	drop(&lanes->breaker[lane]);
+	while (lanes->top > 0 && lanes->breaker[lanes->top - 1].state == BREAKER_NONE)
+		lanes->top--;
+}
+
+void
+lanes_drained(struct lanes * lanes, uint16_t lane, int64_t last_id, bool more)
+{
+	struct breaker * breaker = &lanes->breaker[lane];
+
+	breaker->drained_to = last_id;
+	breaker->drained = !more;
+	if (breaker->drained && breaker->references == 0)
+		close(lanes, lane);
+}
+
+void
+lanes_empty(struct lanes * lanes, uint16_t lane, clock_ns probe_at)
+{
+	if (lanes->breaker[lane].references == 0)
+		close(lanes, lane);
+	else
+		lanes->breaker[lane].probe_at = probe_at;
+}
+
+void
+lanes_refer(struct lanes * lanes, uint16_t lane)
+{
+	lanes->breaker[lane].references++;
+}
+
+void
+lanes_refer_no_more(struct lanes * lanes, uint16_t lane)
+{
+	struct breaker * breaker = &lanes->breaker[lane];
+
+	assert(breaker->references > 0);
+	if (--breaker->references == 0 && breaker->state == BREAKER_DRAINING && breaker->drained)
+		lanes_drain(lanes, lane);
+}
+
+clock_ns
+lanes_probe_at(const struct lanes * lanes)
+{
+	clock_ns at = CLOCK_NEVER;
+
+	for (uint16_t n = 0; lanes->shut > 0 && n < lanes->top; n++) {
+		if (lanes->breaker[n].state == BREAKER_OPEN)
+			at = clock_min(at, lanes->breaker[n].probe_at);
+	}
+	return (at);
+}
+
+uint16_t
+lanes_due(const struct lanes * lanes, clock_ns now)
+{
+	for (uint16_t n = 0; lanes->shut > 0 && n < lanes->top; n++) {
+		if (lanes->breaker[n].state == BREAKER_OPEN && now >= lanes->breaker[n].probe_at)
+			return (n);
+	}
+	return (LANE_NONE);
+}
+
+uint16_t
+lanes_to_drain(const struct lanes * lanes, uint16_t after)
+{
+	for (uint32_t n = 1; lanes->draining > 0 && n <= lanes->top; n++) {
+		uint16_t lane = (uint16_t)((after + n) % lanes->top);
+		const struct breaker * breaker = &lanes->breaker[lane];
+
+		if (breaker->state == BREAKER_DRAINING &&
+		    !(breaker->drained && breaker->references > 0))
+			return (lane);
+	}
+	return (LANE_NONE);
+}
+
+struct lane
+lanes_say(const struct lanes * lanes, uint16_t lane)
+{
+	const struct breaker * breaker = &lanes->breaker[lane];
+
+	return ((struct lane){
+	    .exchange = text_bytes(breaker->exchange),
+	    .routing_key = text_bytes(breaker->routing_key),
+	    .reason = text_bytes(breaker->reason),
+	});
+}

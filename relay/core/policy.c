@@ -1,0 +1,244 @@
+#include <assert.h>
+#include <stdio.h>
+
+#include "core/state.h"
+
+/*
+ * What becomes of a message that was not delivered: the one place that
+ * decides it.
+ *
+ * It is put aside, and its key with it, and is then out of the way of all
+ * others (S).  What the broker said of this very message counts against it;
+ * what is wrong with an exchange, a queue or a connection does not.
+ *
+ * A delayed message that is to wait where the database has it already needs no
+ * move: it is let go, and found again in its time.
+ */
+
+void
+policy_leave_pool(struct core * core, uint32_t place)
+{
+	const struct row * row = rows_at(&core->rows, place);
+
+	if (row->publications > 0)
+		core->counts.unrecorded--;
+	if (row->from != LANE_NONE)
+		lanes_refer_no_more(&core->lanes, row->from);
+	rows_release(&core->rows, place);
+}
+
+/* The row itself, without what depends on it. */
+static void
+lay_aside(struct core * core, clock_ns now, uint32_t place, const struct row_move * move,
+    struct text * reason)
+{
+	struct row * row = rows_at(&core->rows, place);
+
+	if (row->probes) {
+		row->probes = false;
+		lanes_reopen(&core->lanes, lanes_probed_by(&core->lanes, place),
+		    lanes_next_probe(now));
+	}
+	if (move->fate == row->fate && move->fate != FATE_RETRY) {
+		policy_leave_pool(core, place);
+		return;
+	}
+	if (move->lane != LANE_NONE)
+		lanes_refer(&core->lanes, move->lane);
+	rows_put_aside(&core->rows, place, move, reason);
+}
+
+static void
+stand_behind(struct core * core, clock_ns now, uint32_t place)
+{
+	const struct row * row = rows_at(&core->rows, place);
+	struct row_move move = {.fate = FATE_BEHIND,
+	    .lane = LANE_NONE,
+	    .attempts = row->message->attempts};
+
+	lay_aside(core, now, place, &move, NULL);
+	if (row->state == ROW_ASIDE)
+		order_hold(core, place);
+}
+
+/* The first of its chain, or one without a chain, and all behind it. */
+static void
+put_aside(struct core * core, clock_ns now, uint32_t place, const struct row_move * move,
+    struct text * reason)
+{
+	const struct row * row = rows_at(&core->rows, place);
+	uint32_t behind;
+
+	if (row->key == 0 || (move->fate == FATE_DEAD && !core->options.retry.hold)) {
+		lay_aside(core, now, place, move, reason);
+		return;
+	}
+	behind = order_dissolve(core, place);
+	lay_aside(core, now, place, move, reason);
+	if (row->state == ROW_ASIDE)
+		order_hold(core, place);
+	while (behind != ROW_NONE) {
+		place = behind;
+		behind = rows_at(&core->rows, place)->next;
+		stand_behind(core, now, place);
+	}
+}
+
+void
+policy_delivered(struct core * core, uint32_t place)
+{
+	static const struct row_move delivered = {.fate = FATE_DELIVERED, .lane = LANE_NONE};
+	const struct row * row = rows_at(&core->rows, place);
+
+	if (row->key != 0)
+		order_go_on(core, place);
+	if (!rows_in_pool(&core->rows, place)) {
+		rows_resolve(&core->rows, place);
+		return;
+	}
+	rows_put_aside(&core->rows, place, &delivered, NULL);
+}
+
+void
+policy_refused(struct core * core, clock_ns now, uint32_t place, bool unfit, struct text * reason)
+{
+	const struct message * message = rows_at(&core->rows, place)->message;
+	struct row_move move = {.fate = FATE_DEAD,
+	    .lane = LANE_NONE,
+	    .attempts = message->attempts};
+
+	if (!unfit && ++move.attempts < core->options.retry.max_attempts) {
+		core->backoff.failures = message->attempts;
+		move.fate = FATE_RETRY;
+		move.due = later(now, backoff_next(&core->backoff));
+	}
+	put_aside(core, now, place, &move, reason);
+}
+
+void
+policy_behind(struct core * core, clock_ns now, uint32_t place)
+{
+	stand_behind(core, now, place);
+}
+
+void
+policy_wait(struct core * core, clock_ns now, uint32_t place, uint16_t lane, struct text * reason)
+{
+	struct row_move move = {
+	    .fate = FATE_RETRY,
+	    .lane = lane,
+	    .attempts = rows_at(&core->rows, place)->message->attempts,
+	    .due = lanes_next_probe(now),
+	};
+
+	if (lane != LANE_NONE)
+		move.fate = core->lanes.breaker[lane].routing_key == NULL ?
+		    FATE_WAIT_EXCHANGE :
+		    FATE_WAIT_QUEUE;
+	put_aside(core, now, place, &move, reason);
+}
+
+bool
+policy_exchange_closed(struct core * core, clock_ns now, enum core_link link, struct bytes exchange,
+    struct text * reason)
+{
+	uint16_t lane = LANE_NONE;
+	bool any = false;
+
+	for (uint32_t place = core->links[link].oldest, newer; place != ROW_NONE; place = newer) {
+		const struct row * row = rows_at(&core->rows, place);
+
+		newer = row->newer;
+		if (!bytes_equal(row->message->exchange, exchange))
+			continue;
+		if (!any)
+			lane = lanes_open(&core->lanes, exchange, BYTES_NONE, reason,
+			    lanes_next_probe(now));
+		any = true;
+		flight_end(core, place);
+		policy_wait(core, now, place, lane, reason);
+	}
+	return (any);
+}
+
+/*
+ * The culprit is one of those in flight.  All that main carried go by suspects
+ * from now on; there fewer and fewer are let out at a time, until one is alone
+ * when it happens again.
+ */
+void
+policy_isolate(struct core * core, clock_ns now, enum core_link link, struct text * reason)
+{
+	struct core_peer * peer = &core->links[link];
+	uint32_t place;
+
+	if (link == CORE_MAIN) {
+		while ((place = peer->oldest) != ROW_NONE) {
+			flight_end(core, place);
+			rows_at(&core->rows, place)->link = CORE_SUSPECTS;
+			make_ready(core, place);
+		}
+	} else if (peer->in_flight == 1) {
+		place = peer->oldest;
+		flight_end(core, place);
+		policy_refused(core, now, place, false, reason);
+	} else if (peer->in_flight > 1) {
+		core->limit = (core->limit < peer->in_flight ? core->limit : peer->in_flight) / 2;
+		core->answered = 0;
+	}
+}
+
+void
+policy_answered(struct core * core, uint32_t place)
+{
+	struct row * row = rows_at(&core->rows, place);
+
+	/* A refusal, too, shows that its exchange and its queues are well. */
+	if (row->probes) {
+		row->probes = false;
+		lanes_drain(&core->lanes, lanes_probed_by(&core->lanes, place));
+	}
+	if (row->link != CORE_SUSPECTS || ++core->answered < core->limit)
+		return;
+	core->answered = 0;
+	core->limit = core->limit < SUSPECTS_MAX / 2 ? 2 * core->limit : SUSPECTS_MAX;
+}
+
+/* A name for the eyes of people: at most so much of it, in printf's way. */
+#define NAME_MAX_SHOWN 60
+static int
+shown(struct bytes name)
+{
+	return ((int)(name.len < NAME_MAX_SHOWN ? name.len : NAME_MAX_SHOWN));
+}
+
+void
+policy_silent(struct core * core, clock_ns now, enum core_link link)
+{
+	struct core_peer * peer = &core->links[link];
+	uint32_t place = peer->oldest;
+	const struct row * row = rows_at(&core->rows, place);
+	struct bytes exchange = row->message->exchange;
+	struct bytes routing_key = row->message->routing_key;
+	double seconds = (double)core->options.confirm_timeout / (double)CLOCK_S(1);
+	struct text * reason;
+
+	if (peer->heard <= row->since) {
+		snprintf(core->reason, sizeof(core->reason),
+		    "the broker has said nothing for %.3g s", seconds);
+	} else {
+		snprintf(core->reason, sizeof(core->reason),
+		    "no confirm within %.3g s: exchange \"%.*s\", routing key \"%.*s\"", seconds,
+		    shown(exchange), exchange.data == NULL ? "" : exchange.data, shown(routing_key),
+		    routing_key.data == NULL ? "" : routing_key.data);
+		if (!bytes_present(routing_key))
+			routing_key = bytes_from("");
+		reason = text_new(bytes_from(core->reason));
+		flight_end(core, place);
+		policy_wait(core, now, place,
+		    lanes_open(&core->lanes, exchange, routing_key, reason, lanes_next_probe(now)),
+		    reason);
+		text_unref(reason);
+	}
+	flight_lost(core, link);
+}

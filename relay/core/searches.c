@@ -1,0 +1,236 @@
+#include <assert.h>
+
+#include "core/state.h"
+
+/*
+ * Looks for delayed messages: for whatever is due, at every poll interval; for
+ * what falls due next, when that is known; for one of a lane that is not well,
+ * as a probe, and for all of one that is well again.  One search at a time,
+ * and none while the pool has no room, so what waits for the broker waits in
+ * the database.
+ *
+ * What is found but cannot be held now is left out: it is found again.
+ */
+
+static size_t
+room(const struct core * core)
+{
+	const struct pool * pool = &core->rows.pool;
+
+	if (pool->count == pool->max || pool->bytes >= core->pool_bytes)
+		return (0);
+	return (core->pool_bytes - pool->bytes);
+}
+
+static bool
+can_search(const struct core * core)
+{
+	return (core->source_up && !core->stopping && !core->search.under_way && room(core) > 0);
+}
+
+clock_ns
+searches_deadline(const struct core * core)
+{
+	if (!can_search(core))
+		return (CLOCK_NEVER);
+	return (clock_min(clock_min(core->search.all_at, core->search.due_at),
+	    lanes_probe_at(&core->lanes)));
+}
+
+static void
+begin_lane(struct core * core, uint16_t lane, struct search * search)
+{
+	const struct breaker * breaker = &core->lanes.breaker[lane];
+
+	search->what = SEARCH_LANE;
+	search->lane = lanes_say(&core->lanes, lane);
+	search->after = INT64_MIN;
+	if (breaker->state == BREAKER_OPEN)
+		search->rows = 1;
+	else
+		search->after = breaker->drained_to;
+	core->search.lane = lane;
+	core->search.lane_state = breaker->state;
+}
+
+/* What to look for now; false: nothing. */
+static bool
+choose(struct core * core, clock_ns now, struct search * search)
+{
+	bool last = core->draining && !core->last.searched && is_quiet(core, now);
+	uint16_t probe = lanes_due(&core->lanes, now);
+	uint16_t drain = lanes_to_drain(&core->lanes, core->search.lane);
+	bool due = now >= core->search.due_at;
+
+	if (last || now >= core->search.all_at) {
+		search->what = SEARCH_DUE_ALL;
+		core->search.all_at = later(now, core->options.poll_interval);
+		core->search.due_at = CLOCK_NEVER;
+		core->last.searching = last;
+	} else if (probe != LANE_NONE)
+		begin_lane(core, probe, search);
+	else if (due && (drain == LANE_NONE || core->search.lane_was_last)) {
+		search->what = SEARCH_DUE;
+		core->search.due_at = CLOCK_NEVER;
+		core->search.lane_was_last = false;
+	} else if (drain != LANE_NONE) {
+		begin_lane(core, drain, search);
+		core->search.lane_was_last = true;
+	} else
+		return (false);
+	core->search.what = (uint8_t)search->what;
+	return (true);
+}
+
+bool
+searches_begin(struct core * core, clock_ns now, struct core_action * action)
+{
+	const struct rows * rows = &core->rows;
+	struct search * search = &action->fetch_delayed;
+	size_t held = 0;
+
+	if (!can_search(core))
+		return (false);
+	*search = (struct search){
+	    .rows = rows->pool.max - rows->pool.count,
+	    .bytes = room(core),
+	    .except = core->search.except,
+	};
+	if (!choose(core, now, search))
+		return (false);
+	for (uint32_t place = (uint32_t)rows->mask + 1; held < rows->pool.count; place++) {
+		if (rows_at(rows, place)->state != ROW_FREE)
+			core->search.except[held++] = rows_at(rows, place)->id;
+	}
+	search->except_count = held;
+	core->search.under_way = true;
+	action->type = CORE_FETCH_DELAYED;
+	return (true);
+}
+
+/* Where the database has it. */
+static uint8_t
+fate_of(const struct core * core, const struct message * message)
+{
+	switch (message->origin) {
+	case MESSAGE_RETRY:
+		return (FATE_RETRY);
+	case MESSAGE_BEHIND:
+		return (FATE_BEHIND);
+	case MESSAGE_LANE:
+		return (core->lanes.breaker[core->search.lane].routing_key == NULL ?
+			FATE_WAIT_EXCHANGE :
+			FATE_WAIT_QUEUE);
+	default:
+		return (ROW_FATE_NONE);
+	}
+}
+
+static bool
+is_probe(const struct core * core)
+{
+	return (core->search.what == SEARCH_LANE && core->search.lane_state == BREAKER_OPEN);
+}
+
+/* Hold a message found; false: it is left out. */
+static bool
+take(struct core * core, clock_ns now, const struct message * message, bool head_taken)
+{
+	bool strict = !core->options.pipelined && message->key != 0;
+	bool scheduled = message->origin == MESSAGE_SCHEDULED;
+	uint32_t place;
+	struct row * row;
+
+	if (strict && message->origin == MESSAGE_BEHIND && !head_taken)
+		return (false);
+	if (strict && !scheduled && order_is_held_before(core, message->key, message->id)) {
+		core->search.missed = true;
+		return (false);
+	}
+	place = rows_add_delayed(&core->rows, message, fate_of(core, message));
+	row = rows_at(&core->rows, place);
+	row->link = message->attempts > 0 || is_probe(core) ? CORE_SUSPECTS : CORE_MAIN;
+	row->from = LANE_NONE;
+	if (core->search.what == SEARCH_LANE) {
+		row->from = core->search.lane;
+		lanes_refer(&core->lanes, row->from);
+	}
+	if (is_probe(core)) {
+		row->probes = true;
+		lanes_probe(&core->lanes, row->from, place);
+	}
+	if (!strict) {
+		make_ready(core, place);
+		return (true);
+	}
+	row->key = message->key;
+	if (scheduled && (message->held || order_is_held(core, message->key)))
+		policy_behind(core, now, place);
+	else
+		order_join(core, place);
+	return (true);
+}
+
+static void
+take_all(struct core * core, clock_ns now, const struct batch * batch)
+{
+	uint64_t head = 0; /* the key of those taken last */
+
+	for (size_t n = 0; n < batch->count; n++) {
+		const struct message * message = batch->messages[n];
+
+		head = take(core, now, message, message->key == head) ? message->key : 0;
+	}
+}
+
+static void
+found_in_lane(struct core * core, clock_ns now, const struct found * found)
+{
+	struct lanes * lanes = &core->lanes;
+	size_t count = found->batch == NULL ? 0 : found->batch->count;
+
+	/* It went bad again meanwhile. */
+	if (lanes->breaker[core->search.lane].state != core->search.lane_state)
+		return;
+	if (count > 0)
+		take_all(core, now, found->batch);
+	if (!is_probe(core))
+		lanes_drained(lanes, core->search.lane,
+		    count == 0 ? INT64_MAX : found->batch->messages[count - 1]->id, found->more);
+	else if (count == 0)
+		lanes_empty(lanes, core->search.lane, lanes_next_probe(now));
+	else if (lanes->breaker[core->search.lane].state == BREAKER_OPEN)
+		lanes_reopen(lanes, core->search.lane, lanes_next_probe(now));
+}
+
+void
+core_on_delayed(struct core * core, clock_ns now, const struct found * found)
+{
+	size_t count = found->batch == NULL ? 0 : found->batch->count;
+
+	assert(core->search.under_way && count <= core->rows.pool.max - core->rows.pool.count);
+	core->search.under_way = false;
+	if (core->last.searching && !found->more)
+		core->last.searched = true;
+	core->last.searching = false;
+	if (count > 0)
+		disturb(core);
+	if (core->search.what == SEARCH_LANE) {
+		found_in_lane(core, now, found);
+		return;
+	}
+	if (count > 0)
+		take_all(core, now, found->batch);
+	core->search.due_at = clock_min(core->search.due_at,
+	    found->more ? now : later(now, found->next_in));
+	for (size_t n = 0; n < found->lane_count; n++) {
+		const struct lane * lane = &found->lanes[n];
+		struct text * reason;
+
+		if (lanes_know(&core->lanes, lane->exchange, lane->routing_key))
+			continue;
+		reason = text_new(lane->reason);
+		lanes_open(&core->lanes, lane->exchange, lane->routing_key, reason, now);
+		text_unref(reason);
+	}
+}
