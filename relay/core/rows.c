@@ -252,6 +252,7 @@ rows_forget(struct rows * rows)
 			text_unref(row->reason);
 		else if (row->state != ROW_RESOLVED)
 			give_back(rows, place);
+		row->state = ROW_FREE;
 	}
 	for (uint32_t place = (uint32_t)rows->mask + 1; place < rows->places; place++) {
 		if (rows_at(rows, place)->state != ROW_FREE)

@@ -21,7 +21,7 @@
  */
 
 enum row_state {
-	ROW_FREE,      /* a place of the pool */
+	ROW_FREE,      /* no row: a place of the pool, or forgotten */
 	ROW_WAITING,   /* for the rows of its key before it */
 	ROW_READY,     /* may be published */
 	ROW_IN_FLIGHT, /* published, not settled */

@@ -1,157 +1,17 @@
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
+#include "core_script.h"
 
-#include <cmocka.h>
+/* Order, window, marks, fetches and the end, while messages are well. */
 
-#include "core/core.h"
-
-/* A core with both peers up, and a script of what happens to it. */
-
-static struct core * core;
-static struct core_action action;
-static clock_ns now;
-static int batches; /* alive */
-
-struct slab {
-	struct batch batch;
-	struct message * list[64];
-	struct message messages[64];
-};
-
-static void
-slab_free(struct batch * batch)
+static struct core_options
+small(uint32_t window, uint32_t batch, size_t max_bytes)
 {
-	batches--;
-	free(batch);
-}
+	struct core_options options = usual;
 
-/* Rows with ids from first on, one for each letter: the key; '-' has none. */
-static struct batch *
-rows(int64_t first, const char * keys)
-{
-	struct slab * slab = calloc(1, sizeof(*slab));
-
-	slab->batch = (struct batch){.references = 1,
-	    .count = strlen(keys),
-	    .messages = slab->list,
-	    .destroy = slab_free};
-	for (size_t n = 0; n < slab->batch.count; n++) {
-		slab->list[n] = &slab->messages[n];
-		slab->messages[n] = (struct message){.id = first + (int64_t)n,
-		    .key = keys[n] == '-' ? 0 : (uint64_t)keys[n],
-		    .batch = &slab->batch,
-		    .body = {"0123456789", 10}};
-	}
-	batches++;
-	return (&slab->batch);
-}
-
-static const struct core_options usual = {
-    .window = 20,
-    .batch = 10,
-    .max_bytes = 1000,
-    .record_interval = CLOCK_MS(50),
-    .retry = {.initial = CLOCK_S(1), .multiplier = 2, .max = CLOCK_S(60)},
-};
-
-static void
-start_with(struct core_options options)
-{
-	now = CLOCK_S(100);
-	core = core_new(&options);
-	assert_non_null(core);
-	core_on_source_up(core, now);
-	core_on_link_up(core, now);
-	core_lease(core, CLOCK_NEVER);
-}
-
-static int
-start(void ** state)
-{
-	(void)state;
-	start_with(usual);
-	return (0);
-}
-
-static int
-finish(void ** state)
-{
-	(void)state;
-	core_free(core);
-	core = NULL;
-	return (batches);
-}
-
-static enum core_action_type
-next(void)
-{
-	return (core_next(core, now, &action));
-}
-
-static void
-expect(enum core_action_type type)
-{
-	assert_int_equal(next(), type);
-}
-
-static void
-answer(struct batch * batch, uint64_t interval, bool exhausted)
-{
-	core_on_fetched(core, now, batch, interval, exhausted);
-	batch_unref(batch);
-}
-
-/* The core fetches, and is answered. */
-static void
-fetched(struct batch * batch, uint64_t interval, bool exhausted)
-{
-	expect(CORE_FETCH);
-	answer(batch, interval, exhausted);
-}
-
-/* The core fetches, and the answer stays out. */
-static void
-fetching(void)
-{
-	expect(CORE_FETCH);
-}
-
-static uint64_t
-published(int64_t id)
-{
-	expect(CORE_PUBLISH);
-	assert_int_equal(action.publish.message->id, id);
-	return (action.publish.ticket);
-}
-
-static void
-confirmed(uint64_t ticket)
-{
-	core_on_settled(core, now, ticket, CORE_CONFIRMED);
-}
-
-static void
-recorded(uint64_t interval, int64_t last_id, bool exhausted, uint64_t messages)
-{
-	expect(CORE_RECORD);
-	assert_int_equal(action.record.position.interval, interval);
-	assert_int_equal(action.record.position.last_id, last_id);
-	assert_int_equal(action.record.position.exhausted, exhausted);
-	assert_int_equal(action.record.messages, messages);
-	core_on_recorded(core, now);
-}
-
-static struct core_counts
-counts(void)
-{
-	struct core_counts c;
-
-	core_count(core, &c);
-	return (c);
+	options.window = window;
+	options.batch = batch;
+	options.max_bytes = max_bytes;
+	options.record_interval = CLOCK_S(1);
+	return (options);
 }
 
 /* ---- order ---- */
@@ -205,9 +65,8 @@ pipelined_mode_has_many_of_a_key_in_flight(void ** state)
 	struct core_options options = usual;
 
 	(void)state;
-	finish(state);
 	options.pipelined = true;
-	start_with(options);
+	restart_with(options);
 	fetched(rows(1, "aaa"), 1, true);
 	fetching();
 	for (int64_t id = 1; id <= 3; id++)
@@ -226,10 +85,10 @@ after_a_lost_link_all_unsettled_go_again_in_order(void ** state)
 	second = published(2);
 	published(3);
 	confirmed(second);
-	core_on_link_down(core, now);
+	core_on_link_down(core, now, CORE_MAIN);
 	assert_int_equal(counts().in_flight, 0);
 	expect(CORE_NOTHING);
-	core_on_link_up(core, now);
+	core_on_link_up(core, now, CORE_MAIN);
 	assert_true(published(1) != first);
 	assert_true(action.publish.again);
 	published(3);
@@ -248,12 +107,7 @@ the_window_bounds_what_is_published_and_not_recorded(void ** state)
 	uint64_t ticket;
 
 	(void)state;
-	finish(state);
-	start_with((struct core_options){.window = 2,
-	    .batch = 2,
-	    .max_bytes = 1000,
-	    .record_interval = CLOCK_S(1),
-	    .retry = usual.retry});
+	restart_with(small(2, 2, 1000));
 	fetched(rows(1, "ab"), 1, false);
 	ticket = published(1);
 	fetched(rows(3, "cd"), 1, false);
@@ -268,8 +122,8 @@ the_window_bounds_what_is_published_and_not_recorded(void ** state)
 	fetching();
 	published(4);
 	/* Again after a lost link: each counts once. */
-	core_on_link_down(core, now);
-	core_on_link_up(core, now);
+	core_on_link_down(core, now, CORE_MAIN);
+	core_on_link_up(core, now, CORE_MAIN);
 	published(3);
 	published(4);
 	assert_int_equal(counts().unrecorded, 2);
@@ -295,15 +149,15 @@ nothing_is_published_while_blocked_full_or_down(void ** state)
 	(void)state;
 	fetched(rows(1, "abc"), 1, true);
 	fetching();
-	core_on_blocked(core, now, true);
+	core_on_blocked(core, now, CORE_MAIN, true);
 	expect(CORE_NOTHING);
-	core_on_blocked(core, now, false);
+	core_on_blocked(core, now, CORE_MAIN, false);
 	published(1);
-	core_on_link_full(core, true);
+	core_on_link_full(core, CORE_MAIN, true);
 	expect(CORE_NOTHING);
-	core_on_link_full(core, false);
+	core_on_link_full(core, CORE_MAIN, false);
 	published(2);
-	core_on_link_down(core, now);
+	core_on_link_down(core, now, CORE_MAIN);
 	expect(CORE_NOTHING);
 }
 
@@ -313,12 +167,12 @@ what_the_link_had_no_room_for_counts_as_not_published(void ** state)
 	(void)state;
 	fetched(rows(1, "ab"), 1, true);
 	fetching();
-	core_on_settled(core, now, published(1), CORE_NOT_TAKEN);
-	core_on_link_full(core, true);
+	settled(published(1), CORE_NOT_TAKEN);
+	core_on_link_full(core, CORE_MAIN, true);
 	expect(CORE_NOTHING);
 	assert_int_equal(counts().published, 0);
 	assert_int_equal(counts().unrecorded, 0);
-	core_on_link_full(core, false);
+	core_on_link_full(core, CORE_MAIN, false);
 	published(1);
 	assert_false(action.publish.again);
 	published(2);
@@ -339,46 +193,10 @@ a_mark_covers_only_the_unbroken_run_of_confirmed(void ** state)
 	confirmed(ticket[1]);
 	confirmed(ticket[2]);
 	expect(CORE_NOTHING);
-	assert_true(core_deadline(core) == CLOCK_NEVER);
+	assert_true(core_deadline(core) == now + CLOCK_S(15));
 	confirmed(ticket[0]);
 	recorded(1, 3, true, 3);
 	assert_int_equal(counts().held_rows, 0);
-}
-
-static void
-a_refused_message_is_tried_again_and_holds_only_its_key(void ** state)
-{
-	(void)state;
-	fetched(rows(1, "aab"), 1, true);
-	fetching();
-	core_on_settled(core, now, published(1), CORE_NACKED);
-	confirmed(published(3));
-	expect(CORE_NOTHING);
-	assert_in_range(core_deadline(core) - now, CLOCK_MS(500), CLOCK_S(1));
-	now = core_deadline(core);
-	core_on_settled(core, now, published(1), CORE_RETURNED);
-	assert_true(action.publish.again);
-	expect(CORE_NOTHING);
-	assert_in_range(core_deadline(core) - now, CLOCK_S(1), CLOCK_S(2));
-	now = core_deadline(core);
-	confirmed(published(1));
-	recorded(1, 1, false, 1);
-	confirmed(published(2));
-	now = core_deadline(core);
-	recorded(1, 3, true, 2);
-}
-
-static void
-an_unfit_message_waits_longest_and_stays_in_the_window(void ** state)
-{
-	(void)state;
-	fetched(rows(1, "-"), 1, true);
-	fetching();
-	core_on_settled(core, now, published(1), CORE_UNFIT);
-	expect(CORE_NOTHING);
-	assert_int_equal(core_deadline(core) - now, CLOCK_S(60));
-	assert_int_equal(counts().unrecorded, 1);
-	assert_int_equal(counts().unfit, 1);
 }
 
 static void
@@ -390,15 +208,15 @@ stale_unknown_and_repeated_tickets_are_ignored(void ** state)
 	fetched(rows(1, "ab"), 1, true);
 	fetching();
 	lost = published(1);
-	core_on_link_down(core, now);
-	core_on_link_up(core, now);
+	core_on_link_down(core, now, CORE_MAIN);
+	core_on_link_up(core, now, CORE_MAIN);
 	again = published(1);
 	confirmed(lost);
 	confirmed(again + (UINT64_C(100) << 16));
 	assert_int_equal(counts().confirmed, 0);
 	confirmed(again);
 	confirmed(again);
-	core_on_settled(core, now, again, CORE_NACKED);
+	settled(again, CORE_NACKED);
 	assert_int_equal(counts().confirmed, 1);
 	assert_int_equal(counts().nacked, 0);
 	recorded(1, 1, false, 1);
@@ -434,8 +252,8 @@ marks_are_due_by_time_or_by_a_quarter_window(void ** state)
 	recorded(1, 5, false, 4);
 	for (int64_t id = 7; id <= 10; id++)
 		published(id);
-	core_on_link_down(core, now);
-	core_on_link_up(core, now);
+	core_on_link_down(core, now, CORE_MAIN);
+	core_on_link_up(core, now, CORE_MAIN);
 	for (int64_t id = 6; id <= 10; id++)
 		confirmed(published(id));
 	recorded(1, 10, true, 5);
@@ -530,12 +348,7 @@ static void
 bytes_bound_what_is_fetched(void ** state)
 {
 	(void)state;
-	finish(state);
-	start_with((struct core_options){.window = 20,
-	    .batch = 10,
-	    .max_bytes = 45,
-	    .record_interval = CLOCK_S(1),
-	    .retry = usual.retry});
+	restart_with(small(20, 10, 60));
 	fetched(rows(1, "aaaa"), 1, false);
 	expect(CORE_FETCH);
 	assert_int_equal(action.fetch.bytes, 5);
@@ -551,12 +364,7 @@ rows_that_wait_for_a_key_do_not_pile_up(void ** state)
 	int64_t id = 1;
 
 	(void)state;
-	finish(state);
-	start_with((struct core_options){.window = 40,
-	    .batch = 4,
-	    .max_bytes = 100000,
-	    .record_interval = CLOCK_S(1),
-	    .retry = usual.retry});
+	restart_with(small(40, 4, 100000));
 	while (next() == CORE_FETCH) {
 		answer(rows(id, "aaaa"), 1, false);
 		id += 4;
@@ -586,7 +394,8 @@ a_lost_source_forgets_all_rows(void ** state)
 	(void)state;
 	fetched(rows(1, "aab"), 1, true);
 	fetching();
-	core_on_settled(core, now, published(1), CORE_NACKED);
+	settled(published(1), CORE_NACKED);
+	expect(CORE_RECORD);
 	published(3);
 	core_on_source_down(core, now);
 	assert_int_equal(batches, 0);
@@ -633,7 +442,7 @@ a_stop_does_not_wait_for_a_lost_peer(void ** state)
 	confirmed(first);
 	expect(CORE_RECORD);
 	core_stop(core);
-	core_on_link_down(core, now);
+	core_on_link_down(core, now, CORE_MAIN);
 	expect(CORE_NOTHING);
 	core_on_source_down(core, now);
 	expect(CORE_FINISHED);
@@ -670,21 +479,6 @@ a_drain_does_not_end_with_an_interval_left_open_before(void ** state)
 	published(9);
 }
 
-static void
-a_drain_takes_what_came_while_a_message_is_refused(void ** state)
-{
-	(void)state;
-	core_drain(core);
-	fetched(rows(1, "a"), 1, true);
-	fetched(NULL, 1, true);
-	core_on_settled(core, now, published(1), CORE_NACKED);
-	expect(CORE_FETCH);
-	assert_true(action.fetch.wait);
-	answer(rows(2, "b"), 2, true);
-	expect(CORE_FETCH);
-	published(2);
-}
-
 int
 main(void)
 {
@@ -700,8 +494,6 @@ main(void)
 	    TEST(nothing_is_published_while_blocked_full_or_down),
 	    TEST(what_the_link_had_no_room_for_counts_as_not_published),
 	    TEST(a_mark_covers_only_the_unbroken_run_of_confirmed),
-	    TEST(a_refused_message_is_tried_again_and_holds_only_its_key),
-	    TEST(an_unfit_message_waits_longest_and_stays_in_the_window),
 	    TEST(stale_unknown_and_repeated_tickets_are_ignored),
 	    TEST(marks_are_due_by_time_or_by_a_quarter_window),
 	    TEST(one_mark_at_a_time),
@@ -717,7 +509,6 @@ main(void)
 	    TEST(a_stop_does_not_wait_for_a_lost_peer),
 	    TEST(a_drain_ends_when_a_fetch_after_the_last_mark_is_empty),
 	    TEST(a_drain_does_not_end_with_an_interval_left_open_before),
-	    TEST(a_drain_takes_what_came_while_a_message_is_refused),
 	};
 
 	return (cmocka_run_group_tests(tests, NULL, NULL));
