@@ -226,9 +226,11 @@ core_next(struct core * core, clock_ns now, struct core_action * action)
 		action->type = CORE_FINISHED;
 	else if (should_fetch(core))
 		begin_fetch(core, now, action);
+	else if (searches_begin(core, now, action) || begin_reset(core, now, action))
+		return (action->type);
 	else if (marks_due(core, now))
 		marks_begin(core, now, action);
-	else if (!begin_reset(core, now, action) && !searches_begin(core, now, action))
+	else
 		begin_publish(core, now, action);
 	return (action->type);
 }

@@ -223,15 +223,12 @@ moves(size_t n, int64_t id, enum fate fate, uint32_t attempts)
 	assert_int_equal(action.record.moves[n].attempts, attempts);
 }
 
-/* Due at once or in its interval, the core begins a mark with so many moves. */
+/* A mark is due after its interval, and makes so many moves. */
 static inline void
 marked(size_t move_count)
 {
-	if (next() == CORE_NOTHING) {
-		now += CLOCK_MS(50);
-		next();
-	}
-	assert_int_equal(action.type, CORE_RECORD);
+	now += CLOCK_MS(50);
+	expect(CORE_RECORD);
 	assert_int_equal(action.record.move_count, move_count);
 }
 
