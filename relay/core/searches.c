@@ -183,24 +183,39 @@ take_all(struct core * core, clock_ns now, const struct batch * batch)
 	}
 }
 
+/* A page of a draining lane goes on after the last one that waited there, not
+ * after those behind it. */
+static int64_t
+last_in_lane(const struct batch * batch)
+{
+	int64_t last = INT64_MIN;
+
+	for (size_t n = 0; n < batch->count; n++) {
+		if (batch->messages[n]->origin == MESSAGE_LANE && batch->messages[n]->id > last)
+			last = batch->messages[n]->id;
+	}
+	return (last);
+}
+
 static void
 found_in_lane(struct core * core, clock_ns now, const struct found * found)
 {
-	struct lanes * lanes = &core->lanes;
-	size_t count = found->batch == NULL ? 0 : found->batch->count;
+	const struct breaker * breaker = &core->lanes.breaker[core->search.lane];
+	const struct batch * batch = found->batch;
+	bool empty = batch == NULL || batch->count == 0;
 
 	/* It went bad again meanwhile. */
-	if (lanes->breaker[core->search.lane].state != core->search.lane_state)
+	if (breaker->state != core->search.lane_state)
 		return;
-	if (count > 0)
-		take_all(core, now, found->batch);
-	if (!is_probe(core))
-		lanes_drained(lanes, core->search.lane,
-		    count == 0 ? INT64_MAX : found->batch->messages[count - 1]->id, found->more);
-	else if (count == 0)
-		lanes_empty(lanes, core->search.lane, lanes_next_probe(now));
-	else if (lanes->breaker[core->search.lane].state == BREAKER_OPEN)
-		lanes_reopen(lanes, core->search.lane, lanes_next_probe(now));
+	if (breaker->state == BREAKER_DRAINING) {
+		if (!empty)
+			take_all(core, now, batch);
+		lanes_drained(&core->lanes, core->search.lane,
+		    empty ? INT64_MAX : last_in_lane(batch), found->more);
+	} else if (empty)
+		lanes_empty(&core->lanes, core->search.lane, lanes_next_probe(now));
+	else if (!take(core, now, batch->messages[0], false))
+		lanes_reopen(&core->lanes, core->search.lane, lanes_next_probe(now));
 }
 
 void
