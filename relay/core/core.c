@@ -88,6 +88,8 @@ core_new(const struct core_options * options)
 		return (NULL);
 	assert(options->batch >= 1 && options->batch <= options->window);
 	core->options = *options;
+	if (options->pipelined)
+		core->options.retry.hold = false;
 	core->in_flight_max = core_in_flight_max(options);
 	core->waiting_max = core->in_flight_max - core->in_flight_max / 4;
 	core->mark_at = (uint32_t)greater(options->window / MARK_SHARE, 1);

@@ -202,26 +202,27 @@ lanes_refer_no_more(struct lanes * lanes, uint16_t lane)
 		lanes_drain(lanes, lane);
 }
 
+uint16_t
+lanes_next(const struct lanes * lanes)
+{
+	uint16_t next = LANE_NONE;
+
+	for (uint16_t n = 0; lanes->shut > 0 && n < lanes->top; n++) {
+		const struct breaker * breaker = &lanes->breaker[n];
+
+		if (breaker->state == BREAKER_OPEN &&
+		    (next == LANE_NONE || breaker->probe_at < lanes->breaker[next].probe_at))
+			next = n;
+	}
+	return (next);
+}
+
 clock_ns
 lanes_probe_at(const struct lanes * lanes)
 {
-	clock_ns at = CLOCK_NEVER;
+	uint16_t next = lanes_next(lanes);
 
-	for (uint16_t n = 0; lanes->shut > 0 && n < lanes->top; n++) {
-		if (lanes->breaker[n].state == BREAKER_OPEN)
-			at = clock_min(at, lanes->breaker[n].probe_at);
-	}
-	return (at);
-}
-
-uint16_t
-lanes_due(const struct lanes * lanes, clock_ns now)
-{
-	for (uint16_t n = 0; lanes->shut > 0 && n < lanes->top; n++) {
-		if (lanes->breaker[n].state == BREAKER_OPEN && now >= lanes->breaker[n].probe_at)
-			return (n);
-	}
-	return (LANE_NONE);
+	return (next == LANE_NONE ? CLOCK_NEVER : lanes->breaker[next].probe_at);
 }
 
 uint16_t

@@ -120,16 +120,12 @@ lanes_next_probe(clock_ns now)
 }
 
 /**
- * lanes_probe_at(lanes):
- * When the next probe is due; CLOCK_NEVER: no lane is open.
+ * lanes_next(lanes) / lanes_probe_at(lanes):
+ * The open lane whose probe is due first, or LANE_NONE / when it is, or
+ * CLOCK_NEVER.
  */
+uint16_t lanes_next(const struct lanes * lanes);
 clock_ns lanes_probe_at(const struct lanes * lanes);
-
-/**
- * lanes_due(lanes, now):
- * An open lane whose probe is due, or LANE_NONE.
- */
-uint16_t lanes_due(const struct lanes * lanes, clock_ns now);
 
 /**
  * lanes_to_drain(lanes, after):

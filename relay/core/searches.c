@@ -58,7 +58,6 @@ static bool
 choose(struct core * core, clock_ns now, struct search * search)
 {
 	bool last = core->draining && !core->last.searched && is_quiet(core, now);
-	uint16_t probe = lanes_due(&core->lanes, now);
 	uint16_t drain = lanes_to_drain(&core->lanes, core->search.lane);
 	bool due = now >= core->search.due_at;
 
@@ -67,8 +66,8 @@ choose(struct core * core, clock_ns now, struct search * search)
 		core->search.all_at = later(now, core->options.poll_interval);
 		core->search.due_at = CLOCK_NEVER;
 		core->last.searching = last;
-	} else if (probe != LANE_NONE)
-		begin_lane(core, probe, search);
+	} else if (now >= lanes_probe_at(&core->lanes))
+		begin_lane(core, lanes_next(&core->lanes), search);
 	else if (due && (drain == LANE_NONE || core->search.lane_was_last)) {
 		search->what = SEARCH_DUE;
 		core->search.due_at = CLOCK_NEVER;

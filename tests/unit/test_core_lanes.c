@@ -77,8 +77,7 @@ the_first_probe_due_is_told(void ** state)
 
 	(void)state;
 	assert_int_equal(lanes_probe_at(&lanes), 5);
-	assert_int_equal(lanes_due(&lanes, 4), LANE_NONE);
-	assert_int_equal(lanes_due(&lanes, 5), soon);
+	assert_int_equal(lanes_next(&lanes), soon);
 	lanes_probe(&lanes, soon, 77);
 	assert_int_equal(lanes_probed_by(&lanes, 77), soon);
 	assert_int_equal(lanes_probe_at(&lanes), 9);
@@ -87,7 +86,11 @@ the_first_probe_due_is_told(void ** state)
 	lanes_open(&lanes, name("Y"), whole, NULL, 2);
 	assert_int_equal(lanes_probe_at(&lanes), 9);
 	lanes_reopen(&lanes, soon, 20);
-	assert_int_equal(lanes_due(&lanes, 30), late);
+	assert_int_equal(lanes_next(&lanes), late);
+	lanes_probe(&lanes, late, 78);
+	lanes_probe(&lanes, soon, 77);
+	assert_int_equal(lanes_next(&lanes), LANE_NONE);
+	assert_true(lanes_probe_at(&lanes) == CLOCK_NEVER);
 }
 
 static void
