@@ -53,31 +53,48 @@ begin_lane(struct core * core, uint16_t lane, struct search * search)
 	core->search.lane_state = breaker->state;
 }
 
+enum wish { WISH_DUE, WISH_PROBE, WISH_DRAIN, WISHES };
+
+/* What falls due, lanes to probe and lanes to drain take turns: the pool may have
+ * room for one only. */
+static bool
+choose_by_turn(struct core * core, clock_ns now, struct search * search)
+{
+	const uint16_t drain = lanes_to_drain(&core->lanes, core->search.lane);
+	const bool wishes[WISHES] = {
+	    [WISH_DUE] = now >= core->search.due_at,
+	    [WISH_PROBE] = now >= lanes_probe_at(&core->lanes),
+	    [WISH_DRAIN] = drain != LANE_NONE,
+	};
+	unsigned int tried = 0;
+
+	do {
+		if (tried++ == WISHES)
+			return (false);
+		core->search.turn = (uint8_t)((core->search.turn + 1) % WISHES);
+	} while (!wishes[core->search.turn]);
+	if (core->search.turn == WISH_DUE) {
+		search->what = SEARCH_DUE;
+		core->search.due_at = CLOCK_NEVER;
+	} else if (core->search.turn == WISH_PROBE)
+		begin_lane(core, lanes_next(&core->lanes), search);
+	else
+		begin_lane(core, drain, search);
+	return (true);
+}
+
 /* What to look for now; false: nothing. */
 static bool
 choose(struct core * core, clock_ns now, struct search * search)
 {
 	bool last = core->draining && !core->last.searched && is_quiet(core, now);
-	uint16_t drain = lanes_to_drain(&core->lanes, core->search.lane);
-	bool due = now >= core->search.due_at;
 
-	if (last || now >= core->search.all_at) {
-		search->what = SEARCH_DUE_ALL;
-		core->search.all_at = later(now, core->options.poll_interval);
-		core->search.due_at = CLOCK_NEVER;
-		core->last.searching = last;
-	} else if (now >= lanes_probe_at(&core->lanes))
-		begin_lane(core, lanes_next(&core->lanes), search);
-	else if (due && (drain == LANE_NONE || core->search.lane_was_last)) {
-		search->what = SEARCH_DUE;
-		core->search.due_at = CLOCK_NEVER;
-		core->search.lane_was_last = false;
-	} else if (drain != LANE_NONE) {
-		begin_lane(core, drain, search);
-		core->search.lane_was_last = true;
-	} else
-		return (false);
-	core->search.what = (uint8_t)search->what;
+	if (!last && now < core->search.all_at)
+		return (choose_by_turn(core, now, search));
+	search->what = SEARCH_DUE_ALL;
+	core->search.all_at = later(now, core->options.poll_interval);
+	core->search.due_at = CLOCK_NEVER;
+	core->last.searching = last;
 	return (true);
 }
 
@@ -97,6 +114,7 @@ searches_begin(struct core * core, clock_ns now, struct core_action * action)
 	};
 	if (!choose(core, now, search))
 		return (false);
+	core->search.what = (uint8_t)search->what;
 	for (uint32_t place = (uint32_t)rows->mask + 1; held < rows->pool.count; place++) {
 		if (rows_at(rows, place)->state != ROW_FREE)
 			core->search.except[held++] = rows_at(rows, place)->id;

@@ -67,7 +67,7 @@ struct core {
 
 	struct {
 		bool under_way;
-		bool lane_was_last; /* of due messages and lanes to drain */
+		uint8_t turn; /* of the kinds of search */
 		uint8_t what;
 		uint8_t lane_state; /* SEARCH_LANE: when it began */
 		uint16_t lane;
