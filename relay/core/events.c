@@ -111,11 +111,14 @@ core_on_channel_closed(struct core * core, clock_ns now, enum core_link link, st
     struct bytes reason)
 {
 	struct text * text = text_new(reason);
+	enum core_link next = link;
 
-	if (!bytes_present(exchange) || !policy_exchange_closed(core, now, link, exchange, text))
+	if (!bytes_present(exchange) || !policy_exchange_closed(core, now, link, exchange, text)) {
 		policy_isolate(core, now, link, text);
+		next = CORE_SUSPECTS;
+	}
 	text_unref(text);
-	core_on_link_down(core, now, link);
+	flight_interrupted(core, now, link, next);
 }
 
 void

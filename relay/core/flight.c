@@ -3,6 +3,11 @@
 /*
  * What is published and not settled, and what is published next.
  *
+ * A confirm that does not come is noticed by the oldest row of a link.  A
+ * closed channel does not set its clock back: probes of missing exchanges
+ * close suspects more often than confirm_timeout, and a silent queue there
+ * would never be noticed.
+ *
  * Rows that were published before go first: they are counted in the window (D)
  * already, and need no room there.  Others need a place, and whoever takes one
  * keeps it until its mark.  A mark cannot pass a fresh row that is not
@@ -115,7 +120,7 @@ flight_begin(struct core * core, clock_ns now, uint32_t place, struct core_actio
 
 	row->state = ROW_IN_FLIGHT;
 	row->ticket = ++core->serial << core->place_bits | place;
-	row->since = now;
+	row->since = now - row->waited;
 	row->newer = ROW_NONE;
 	row->older = link->newest;
 	if (link->newest == ROW_NONE)
@@ -148,6 +153,7 @@ flight_end(struct core * core, uint32_t place)
 		rows_at(&core->rows, row->newer)->older = row->older;
 	count(core, place, row, UINT32_MAX);
 	row->state = ROW_WAITING;
+	row->waited = 0;
 }
 
 void
@@ -164,16 +170,38 @@ flight_lost(struct core * core, enum core_link link)
 	}
 }
 
+/* Since when the row has waited for its confirm, while it might have come. */
+static clock_ns
+waits_since(const struct core_peer * peer, const struct row * row)
+{
+	return (peer->unblocked > row->since ? peer->unblocked : row->since);
+}
+
+void
+flight_interrupted(struct core * core, clock_ns now, enum core_link link, enum core_link next)
+{
+	struct core_peer * peer = &core->links[link];
+
+	peer->up = false;
+	while (peer->oldest != ROW_NONE) {
+		uint32_t place = peer->oldest;
+		struct row * row = rows_at(&core->rows, place);
+		clock_ns waited = peer->blocked ? 0 : now - waits_since(peer, row);
+
+		flight_end(core, place);
+		row->waited = waited;
+		row->link = (uint8_t)next;
+		make_ready(core, place);
+	}
+}
+
 clock_ns
 flight_deadline(const struct core * core, enum core_link link)
 {
 	const struct core_peer * peer = &core->links[link];
-	clock_ns since;
 
 	if (peer->oldest == ROW_NONE || peer->blocked)
 		return (CLOCK_NEVER);
-	since = rows_at(&core->rows, peer->oldest)->since;
-	if (peer->unblocked > since)
-		since = peer->unblocked;
-	return (later(since, core->options.confirm_timeout));
+	return (later(waits_since(peer, rows_at(&core->rows, peer->oldest)),
+	    core->options.confirm_timeout));
 }

@@ -162,30 +162,25 @@ policy_exchange_closed(struct core * core, clock_ns now, enum core_link link, st
 }
 
 /*
- * The culprit is one of those in flight.  All that main carried go by suspects
- * from now on; there fewer and fewer are let out at a time, until one is alone
- * when it happens again.
+ * The culprit is one of those in flight.  All of them go by suspects from now
+ * on, where fewer and fewer are let out at a time, until one is alone when it
+ * happens again.
  */
 void
 policy_isolate(struct core * core, clock_ns now, enum core_link link, struct text * reason)
 {
-	struct core_peer * peer = &core->links[link];
-	uint32_t place;
+	uint32_t count = core->links[link].in_flight;
+	uint32_t place = core->links[link].oldest;
 
-	if (link == CORE_MAIN) {
-		while ((place = peer->oldest) != ROW_NONE) {
-			flight_end(core, place);
-			rows_at(&core->rows, place)->link = CORE_SUSPECTS;
-			make_ready(core, place);
-		}
-	} else if (peer->in_flight == 1) {
-		place = peer->oldest;
-		flight_end(core, place);
-		policy_refused(core, now, place, false, reason);
-	} else if (peer->in_flight > 1) {
-		core->limit = (core->limit < peer->in_flight ? core->limit : peer->in_flight) / 2;
-		core->answered = 0;
+	if (link != CORE_SUSPECTS || count == 0)
+		return;
+	core->answered = 0;
+	if (count > 1) {
+		core->limit = (core->limit < count ? core->limit : count) / 2;
+		return;
 	}
+	flight_end(core, place);
+	policy_refused(core, now, place, false, reason);
 }
 
 void

@@ -45,8 +45,9 @@ struct row {
 	};
 	uint64_t ticket; /* in flight */
 	union {
-		clock_ns since; /* in flight: published then */
-		clock_ns due;   /* aside, FATE_RETRY */
+		clock_ns waited; /* ready: in flight for so long, in vain */
+		clock_ns since;  /* in flight: published then, less that */
+		clock_ns due;    /* aside, FATE_RETRY */
 	};
 	union {
 		uint32_t size;     /* until resolved or aside */

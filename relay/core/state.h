@@ -161,6 +161,9 @@ void flight_begin(struct core * core, clock_ns now, uint32_t place, struct core_
 void flight_end(struct core * core, uint32_t place);
 /* The link is down: all that is in flight on it goes again. */
 void flight_lost(struct core * core, enum core_link link);
+/* ... because of a message: all go again on link next, and have waited so long
+ * already. */
+void flight_interrupted(struct core * core, clock_ns now, enum core_link link, enum core_link next);
 /* When the oldest row in flight on the link has waited for too long. */
 clock_ns flight_deadline(const struct core * core, enum core_link link);
 

@@ -1024,6 +1024,31 @@ a_probe_without_a_confirm_leaves_the_lane_open(void ** state)
 }
 
 static void
+a_channel_closed_by_others_sets_no_clock_back(void ** state)
+{
+	(void)state;
+	fetched(rows(1, "-"), 1, false);
+	fetched(to("Y", rows(2, "-")), 1, true);
+	fetching();
+	published(1);
+	published(2);
+	now += CLOCK_S(10);
+	channel_closed(CORE_MAIN, "Y");
+	published(1);
+	expect(CORE_NOTHING);
+	assert_int_equal(core_deadline(core) - now, CLOCK_S(5));
+	/* A lost connection does. */
+	core_on_link_down(core, now, CORE_MAIN);
+	core_on_link_up(core, now, CORE_MAIN);
+	published(1);
+	assert_int_equal(core_deadline(core) - now, CLOCK_S(5));
+	now += CLOCK_S(5);
+	searching(SEARCH_LANE);
+	expect(CORE_NOTHING);
+	assert_int_equal(core_deadline(core) - now, CLOCK_S(10));
+}
+
+static void
 a_retry_without_a_confirm_waits_in_a_lane(void ** state)
 {
 	(void)state;
@@ -1204,6 +1229,7 @@ main(void)
 	    TEST(time_does_not_count_while_blocked),
 	    TEST(the_oldest_in_flight_is_the_one_published_first),
 	    TEST(a_probe_without_a_confirm_leaves_the_lane_open),
+	    TEST(a_channel_closed_by_others_sets_no_clock_back),
 	    TEST(a_retry_without_a_confirm_waits_in_a_lane),
 	    TEST(each_link_has_its_own_troubles),
 	    TEST(suspects_are_wanted_only_while_there_are_any),
