@@ -95,7 +95,7 @@ core_new(const struct core_options * options)
 	core->mark_at = (uint32_t)greater(options->window / MARK_SHARE, 1);
 	core->pool_bytes = greater(options->max_bytes / POOL_BYTES_SHARE, 1);
 	core->fresh_bytes = greater(options->max_bytes - core->pool_bytes, 1);
-	core->limit = SUSPECTS_MAX;
+	core->limit = CORE_SUSPECTS_MAX;
 	core->lease = INT64_MIN;
 	core->mark_due = INT64_MIN;
 	backoff_init(&core->backoff, options->retry.initial, options->retry.multiplier,

@@ -64,6 +64,7 @@ struct core_options {
  * channel.  It is wanted only while there is such a thing.
  */
 enum core_link { CORE_MAIN, CORE_SUSPECTS, CORE_LINKS };
+#define CORE_SUSPECTS_MAX 128 /* most unsettled there */
 
 /*
  * A place in the outbox.  The source numbers its intervals 1, 2, 3, ... since

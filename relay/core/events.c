@@ -32,7 +32,7 @@ core_on_source_down(struct core * core, clock_ns now)
 	keys_clear(&core->chains);
 	keys_clear(&core->held);
 	lanes_clear(&core->lanes);
-	core->limit = SUSPECTS_MAX;
+	core->limit = CORE_SUSPECTS_MAX;
 	core->answered = 0;
 	core->counts.unrecorded = 0;
 	core->source_up = false;

@@ -196,7 +196,7 @@ policy_answered(struct core * core, uint32_t place)
 	if (row->link != CORE_SUSPECTS || ++core->answered < core->limit)
 		return;
 	core->answered = 0;
-	core->limit = core->limit < SUSPECTS_MAX / 2 ? 2 * core->limit : SUSPECTS_MAX;
+	core->limit = core->limit < CORE_SUSPECTS_MAX / 2 ? 2 * core->limit : CORE_SUSPECTS_MAX;
 }
 
 /* A name for the eyes of people: at most so much of it, in printf's way. */

@@ -18,8 +18,6 @@
  * not delivered), marks.c and searches.c.
  */
 
-/* Most in flight on suspects, while nobody is to be isolated. */
-#define SUSPECTS_MAX 128
 
 /* Rows that may be published: for the first time, or not. */
 enum { READY_NEW, READY_AGAIN, READY_SETS };
