@@ -3,8 +3,8 @@
 
 #include <stdbool.h>
 
-#include "amqp/link.h"
 #include "base/error.h"
+#include "cli/broker.h"
 #include "core/core.h"
 #include "postgres/source.h"
 
@@ -16,7 +16,7 @@
 struct daemon_options {
 	struct core_options core;
 	struct source_options source;
-	struct link_options link;
+	struct broker_options broker;
 	bool until_empty; /* end with success once nothing is pending */
 };
 
