@@ -56,6 +56,11 @@ $(BUILD)/tests/unit/%: $(BUILD)/tests/unit/%.o $(BUILD)/librelay.a
 $(DRIVERS): %: %.o $(BUILD)/librelay.a
 	$(CC) $(CFLAGS) $(EXTRA_CFLAGS) -o $@ $^ $(ALL_LIBS)
 
+PRELOADS := $(patsubst %.c,$(BUILD)/%.so,$(wildcard tests/integration/preload/*.c))
+$(PRELOADS): $(BUILD)/%.so: %.c $(BUILD)/flags
+	@mkdir -p $(@D)
+	$(CC) $(ALL_CFLAGS) -fPIC -shared -MMD -MP -o $@ $<
+
 # Changes when the compiler or its flags do, so that everything is built anew.
 $(BUILD)/flags: FORCE
 	@pkg-config --exists $(PKGS) || { echo "libraries are missing; run: tests/support/install build" >&2; exit 1; }
@@ -72,7 +77,7 @@ test: ## install what is missing, build, run the unit and integration tests, and
 	$(MAKE) check-chaos CHAOS_ARGS='$(CHAOS_BOUNDED)'
 
 unit-tests: $(UNIT_TESTS)
-drivers: $(DRIVERS)
+drivers: $(DRIVERS) $(PRELOADS)
 everything: all unit-tests bench-programs drivers fuzz-objects $(BUILD)/tests/simulation/simulate \
 	$(BUILD)/tests/chaos/proxy
 

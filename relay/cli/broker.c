@@ -46,8 +46,8 @@ struct broker {
 	char status[256];
 };
 
-static const char * const side_names[CORE_LINKS] = {[CORE_MAIN] = "main",
-    [CORE_SUSPECTS] = "suspects"};
+static const char * const side_names[CORE_LINKS] = {
+    [CORE_MAIN] = "main", [CORE_SUSPECTS] = "suspects"};
 
 static void
 say(struct side * side, const char * what, const char * detail)

@@ -20,7 +20,7 @@ struct broker_options {
 	struct link_options link; /* of the main one, but its connection_name */
 	const char * names[CORE_LINKS];
 	uint32_t windows[CORE_LINKS]; /* most unsettled messages */
-	bool once; /* fail for good if the first pass over all urls does */
+	bool once;                    /* fail for good if the first pass over all urls does */
 };
 
 /**

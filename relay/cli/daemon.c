@@ -218,8 +218,9 @@ daemon_check_lease(struct daemon * d)
 static void
 daemon_tell_status(struct daemon * d)
 {
-	const char * status = d->source_status[0] != '\0' ? d->source_status :
-							    broker_status(d->broker);
+	const char * status = d->source_status[0] != '\0' ?
+	    d->source_status :
+	    broker_status(d->broker);
 
 	if (d->stopping || strcmp(status, d->status) == 0)
 		return;
