@@ -1,13 +1,16 @@
 """Messages that RabbitMQ does not take: they are put aside with a reason, and nobody else waits for them."""
 
 import json
+import os
 import threading
 import time
 
 import pytest
 
-from conftest import wait_until
-from workload import collect
+from checker import check
+from conftest import Broker, wait_until
+from test_kill import mark
+from workload import Load, collect, committed_in
 
 GOOD = 10_000
 CONFIRM_TIMEOUT_S = 3
@@ -132,8 +135,6 @@ def test_one_bad_row_keeps_nobody_else_waiting(database, broker, stack, relay, b
 
 
 def test_an_exchange_without_permission_keeps_nobody_else_waiting(database, broker, stack, relay, vhost):
-    import pika
-    from conftest import Broker
     stack.rabbitmqctl("add_user", f"{vhost.name}_u", "secret")
     try:
         stack.rabbitmqctl("set_permissions", "-p", vhost.name, f"{vhost.name}_u", "", "allowed.*", "")
@@ -337,3 +338,44 @@ def test_a_scheduled_message_keeps_its_properties_and_takes_its_place(database, 
     assert later.headers["h"] == 1 and later.headers["x-ordering-key"] == "k"
     wait_until(lambda: database.value("SELECT count(*) FROM outbox.delayed") == 0, 5)
     running.stop()
+
+
+# ---- the broker is away -------------------------------------------------------------------------------
+
+# "make check-chaos" takes the ten minutes.
+AWAY_S = int(os.environ.get("BROKER_AWAY_S", "10"))
+
+
+def resident_kib(pid):
+    with open(f"/proc/{pid}/status") as status:
+        return next(int(line.split()[1]) for line in status if line.startswith("VmRSS"))
+
+
+@pytest.mark.time_limit(180 + 2 * AWAY_S)
+def test_a_broker_that_is_away_for_long_under_load(database, broker, stack, relay, tmp_path):
+    exchange = broker.exchange()
+    queue = broker.queue(exchange=exchange)
+    running = relay(config={"publish": {"window": 1000, "batch": 200}})
+    running.wait_log("broker_connected")
+    load = Load(database, exchange, 4, 200, 7, tmp_path, pause=0.02)
+    try:
+        wait_until(lambda: database.value("SELECT coalesce(sum(messages), 0) FROM outbox.sent") > 2000, 30)
+        mark(broker, queue, 1)
+        stack.kill("rabbitmq")
+        running.wait_log("broker_lost", timeout=20)
+        began = time.monotonic()
+        wait_until(lambda: time.monotonic() - began > AWAY_S / 2, AWAY_S)
+        half_way = resident_kib(running.pid)
+        wait_until(lambda: time.monotonic() - began > AWAY_S, AWAY_S)
+        assert resident_kib(running.pid) < half_way * 1.05 + 256
+        stack.start("rabbitmq")
+        load.finish()
+        wait_until(lambda: pending(database) == 0, 60 + AWAY_S, "an empty outbox")
+        committed = committed_in(database)
+        arrived = collect(broker.url, queue, committed)
+        verdict = check(committed, arrived)
+        assert verdict.well(), str(verdict)
+        assert verdict.duplicates <= 1000
+        assert running.stop() == 0
+    finally:
+        load.kill()
