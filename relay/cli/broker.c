@@ -53,7 +53,8 @@ static void
 say(struct side * side, const char * what, const char * detail)
 {
 	if (side->id == CORE_MAIN)
-		snprintf(side->broker->status, sizeof(side->broker->status), "%s%s", what, detail);
+		snprintf(side->broker->status, sizeof(side->broker->status), "%s%.200s", what,
+		    detail);
 }
 
 /* ---- events of a connection ---- */

@@ -6,7 +6,8 @@
  *   publish.before       messages are encoded, none of these bytes is sent
  *   publish.after        they are sent, no confirm is read
  *   confirm.read         confirms are read off the socket and not yet heard of
- *   NAME.before          the statement NAME is about to be queued
+ *   NAME.before          the statement NAME is about to be queued: one that is
+ *                        prepared, or "move", which begins with $KILL_SQL
  *   NAME.sent            it is sent with all of its transaction; the server may
  *                        or may not have got it
  *   NAME.committed       the server has answered; nobody has read it
@@ -29,7 +30,7 @@
 
 static int amqp_fd = -1;
 static bool armed; /* the statement is queued, its transaction not yet sent */
-static const char * armed_phase;
+static char armed_name[64];
 
 static void
 reached(const char * name, const char * phase)
@@ -106,6 +107,19 @@ recv(int fd, void * data, size_t size, int flags)
 
 /* ---- statements ---- */
 
+static void
+about_to_send(const char * name)
+{
+	const char * point = getenv("KILL_AT");
+	size_t length = strlen(name);
+
+	reached(name, "before");
+	if (point == NULL || strncmp(point, name, length) != 0 || point[length] != '.')
+		return;
+	armed = true;
+	strncpy(armed_name, name, sizeof(armed_name) - 1);
+}
+
 int
 PQsendQueryPrepared(PGconn * connection, const char * name, int count, const char * const * values,
     const int * lengths, const int * formats, int result_format)
@@ -113,17 +127,24 @@ PQsendQueryPrepared(PGconn * connection, const char * name, int count, const cha
 	int (*real)(PGconn *, const char *, int, const char * const *, const int *, const int *,
 	    int) = (int (*)(PGconn *, const char *, int, const char * const *, const int *,
 	    const int *, int))dlsym(RTLD_NEXT, "PQsendQueryPrepared");
-	static char wanted[64];
-	const char * point = getenv("KILL_AT");
-	size_t length = strlen(name);
 
-	reached(name, "before");
-	if (point != NULL && strncmp(point, name, length) == 0 && point[length] == '.') {
-		armed = true;
-		strncpy(wanted, name, sizeof(wanted) - 1);
-		armed_phase = wanted;
-	}
+	about_to_send(name);
 	return (real(connection, name, count, values, lengths, formats, result_format));
+}
+
+int
+PQsendQueryParams(PGconn * connection, const char * sql, int count, const Oid * types,
+    const char * const * values, const int * lengths, const int * formats, int result_format)
+{
+	int (*real)(PGconn *, const char *, int, const Oid *, const char * const *, const int *,
+	    const int *,
+	    int) = (int (*)(PGconn *, const char *, int, const Oid *, const char * const *,
+	    const int *, const int *, int))dlsym(RTLD_NEXT, "PQsendQueryParams");
+	const char * wanted = getenv("KILL_SQL");
+
+	if (wanted != NULL && strncmp(sql, wanted, strlen(wanted)) == 0)
+		about_to_send("move");
+	return (real(connection, sql, count, types, values, lengths, formats, result_format));
 }
 
 /* The end of the transaction: send it all, and see whether it is answered. */
@@ -139,7 +160,7 @@ PQpipelineSync(PGconn * connection)
 	armed = false;
 	while (PQflush(connection) == 1)
 		;
-	reached(armed_phase, "sent");
+	reached(armed_name, "sent");
 	/* Answers to former requests may come first. */
 	while (PQsocket(connection) >= 0 && strstr(getenv("KILL_AT"), ".committed") != NULL) {
 		char seen[65536];
@@ -152,7 +173,7 @@ PQpipelineSync(PGconn * connection)
 			before = recv(fd.fd, seen, sizeof(seen), MSG_PEEK | MSG_DONTWAIT);
 		while (poll(NULL, 0, 200) == 0 &&
 		    recv(fd.fd, seen, sizeof(seen), MSG_PEEK | MSG_DONTWAIT) != before);
-		reached(armed_phase, "committed");
+		reached(armed_name, "committed");
 		break;
 	}
 	return (result);
