@@ -89,7 +89,7 @@ check-unit: unit-tests ## run the unit tests (cmocka)
 check-integration: all drivers $(BUILD)/tests/chaos/proxy ## run the integration tests (pytest, a private Postgres and RabbitMQ)
 	PYTHONDONTWRITEBYTECODE=1 $(PYTHON) -m pytest -p no:cacheprovider tests/integration tests/chaos $(PYTEST_ARGS)
 
-SIMULATION_OBJECTS = $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/simulation/*.c relay/core/*.c) relay/base/backoff.c)
+SIMULATION_OBJECTS = $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/simulation/*.c relay/core/*.c) relay/base/backoff.c relay/base/clock.c)
 $(BUILD)/tests/simulation/simulate: $(SIMULATION_OBJECTS)
 	$(CC) $(CFLAGS) $(EXTRA_CFLAGS) -o $@ $^
 

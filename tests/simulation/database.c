@@ -1,283 +1,221 @@
-#include <stdlib.h>
-
 #include "world.h"
 
 /*
- * Commits are numbered, and a snapshot is the number of the last one.  So a
- * row with a small id that commits late falls into a later interval, as it
- * does under the real cursor.
+ * The tables.  Commits are numbered, and a snapshot is the number of the last
+ * one.  So a row with a small id that commits late falls into a later
+ * interval, as it does under the real cursor.
+ *
+ * Every change of what waits or is dead goes through a mark, in its
+ * transaction, fenced by seq; or is made by a person.  What must stay true at
+ * every commit: of each key's waiting rows the one with the least id does not
+ * wait for its key, unless a dead row holds it.
  */
 
-struct slab {
-	struct batch batch;
-	struct world * world;
-	struct message ** list;
-	struct message messages[];
-};
-
-static void
-slab_free(struct batch * batch)
+bool
+database_covers(const struct world * w, const struct position * position, uint32_t row)
 {
-	struct slab * slab = (struct slab *)batch;
+	uint32_t commit = w->database.rows[row].commit;
 
-	slab->world->batches--;
-	free(slab->list);
-	free(slab);
+	if (commit == 0)
+		return (false);
+	return (commit <= position->prev ||
+	    (position->open && commit <= position->target &&
+		w->rows[row].id <= position->last_id));
 }
 
-/* A writer of a key has seen the former one of that key commit (the premise of O). */
-static bool
-key_is_locked(const struct world * w, uint64_t key)
+bool
+database_holds(const struct database * d, uint32_t row)
 {
-	for (uint32_t n = 0; n < w->row_count; n++) {
-		if (w->rows[n].key == key && w->rows[n].commit == 0 && !w->rows[n].rolled_back)
+	const struct stored * s = &d->rows[row];
+
+	if (s->commit == 0)
+		return (false);
+	return (s->place == DELAYED ? s->waits_for != SCHEDULE : s->place == DEAD && s->holds_key);
+}
+
+bool
+database_held_by_dead(const struct world * w, uint8_t key)
+{
+	for (uint32_t n = 0; key != 0 && n < w->database.count; n++) {
+		if (w->rows[n].key == key && w->database.rows[n].place == DEAD &&
+		    database_holds(&w->database, n))
 			return (true);
 	}
 	return (false);
 }
 
-void
-database_write(struct world * w)
+uint32_t
+database_row(const struct world * w, int64_t id)
 {
-	uint64_t key = below(w, WORLD_KEYS + 1);
-	struct world_row * row;
-
-	if (w->row_count >= w->row_max)
-		return;
-	if (key != 0 && key_is_locked(w, key))
-		key = 0;
-	row = &w->rows[w->row_count++];
-	*row = (struct world_row){.key = key, .size = 1 + below(w, 40)};
-	if (one_in(w, 50))
-		row->size = 2000;
-	if (w->refusals && one_in(w, 50))
-		row->unfit = 2;
-	if (!one_in(w, 3))
-		database_end_transaction(w, w->row_count - 1, true);
+	for (uint32_t n = 0; n < w->database.count; n++) {
+		if (w->rows[n].id == id && w->database.rows[n].place != NOWHERE)
+			return (n);
+	}
+	return (WORLD_ROWS);
 }
 
 void
-database_end_transaction(struct world * w, uint32_t row, bool commit)
+database_free_key(struct world * w, uint8_t key)
 {
-	w->rows[row].rolled_back = !commit;
-	happened(w, commit ? EVENT_committed : EVENT_rolled_back);
-	if (!commit)
+	struct database * d = &w->database;
+	struct stored * first = NULL;
+
+	if (key == 0 || w->options.pipelined)
 		return;
-	w->rows[row].commit = ++w->commits;
-	if (row + 1 < w->row_count && w->rows[row + 1].commit != 0)
-		happened(w, EVENT_committed_out_of_order);
-	world_say(w, "commit %u key %u", row + 1, (unsigned int)w->rows[row].key);
-}
-
-void
-database_end_some_transaction(struct world * w)
-{
-	uint32_t start = below(w, WORLD_ROWS);
-
-	for (uint32_t n = 0; n < w->row_count; n++) {
-		uint32_t row = (start + n) % w->row_count;
-
-		if (w->rows[row].commit == 0 && !w->rows[row].rolled_back) {
-			database_end_transaction(w, row, !one_in(w, 4));
+	for (uint32_t n = 0; n < d->count; n++) {
+		if (w->rows[n].key != key || !database_holds(d, n))
+			continue;
+		if (d->rows[n].place == DEAD)
 			return;
-		}
+		if (first == NULL)
+			first = &d->rows[n];
+	}
+	if (first == NULL || first->waits_for != KEY)
+		return;
+	happened(w, EVENT_next_of_key_freed);
+	first->waits_for = RETRY;
+	/* By the clock of when its transaction began. */
+	first->next_attempt_at = w->now - below(w, CLOCK_MS(2));
+}
+
+/* ---- marks ---- */
+
+static void
+wait_for(struct world * w, uint32_t row, const struct move * move)
+{
+	static const int waits[] = {[FATE_RETRY] = RETRY,
+	    [FATE_WAIT_EXCHANGE] = EXCHANGE,
+	    [FATE_WAIT_QUEUE] = QUEUE,
+	    [FATE_BEHIND] = KEY};
+	static const enum world_event from_fresh[] = {[FATE_RETRY] = EVENT_fresh_to_retry,
+	    [FATE_WAIT_EXCHANGE] = EVENT_fresh_to_exchange_lane,
+	    [FATE_WAIT_QUEUE] = EVENT_fresh_to_queue_lane,
+	    [FATE_BEHIND] = EVENT_fresh_behind};
+	static const enum world_event from_delayed[] = {[FATE_RETRY] = EVENT_delayed_to_retry,
+	    [FATE_WAIT_EXCHANGE] = EVENT_delayed_to_exchange_lane,
+	    [FATE_WAIT_QUEUE] = EVENT_delayed_to_queue_lane,
+	    [FATE_BEHIND] = EVENT_delayed_behind};
+	struct stored * s = &w->database.rows[row];
+
+	happened(w, move->delayed ? from_delayed[move->fate] : from_fresh[move->fate]);
+	if (!database_holds(&w->database, row))
+		s->in_line = ++w->moment;
+	s->place = DELAYED;
+	s->waits_for = waits[move->fate];
+	s->next_attempt_at = CLOCK_NEVER;
+	if (move->fate != FATE_BEHIND)
+		s->attempts = move->attempts;
+	if (move->fate == FATE_RETRY)
+		s->next_attempt_at = w->now + move->delay;
+}
+
+static void
+apply(struct world * w, const struct move * move)
+{
+	uint32_t row = database_row(w, move->id);
+	struct stored * s = &w->database.rows[row];
+
+	if (row == WORLD_ROWS || s->place != (move->delayed ? DELAYED : MESSAGE))
+		world_broken(w, "L", "row %d is not where the mark's move wants it",
+		    (int)move->id);
+	switch ((enum fate)move->fate) {
+	case FATE_DELIVERED:
+		happened(w, EVENT_delayed_delivered);
+		s->place = DONE;
+		break;
+	case FATE_DEAD:
+		happened(w, move->delayed ? EVENT_delayed_to_dead : EVENT_fresh_to_dead);
+		s->place = DEAD;
+		s->holds_key = move->hold && w->rows[row].key != 0;
+		s->attempts = move->attempts;
+		w->rows[row].died = true;
+		if (s->holds_key)
+			happened(w, EVENT_dead_holds_key);
+		break;
+	case FATE_RETRY:
+	case FATE_WAIT_EXCHANGE:
+	case FATE_WAIT_QUEUE:
+	case FATE_BEHIND:
+		wait_for(w, row, move);
+		break;
 	}
 }
 
 bool
-database_covers(const struct world_position * position, const struct world * w, uint32_t row)
+database_mark(struct world * w, struct session * session)
 {
-	uint32_t commit = w->rows[row].commit;
+	struct database * d = &w->database;
 
-	if (commit == 0)
+	if (d->seq != session->seq) {
+		happened(w, EVENT_stale_mark_fenced);
 		return (false);
-	return (commit <= position->prev ||
-	    (position->open && commit <= position->target && row + 1 <= position->last_id));
+	}
+	d->seq++;
+	d->recorded = session->mark;
+	for (size_t n = 0; n < session->move_count; n++)
+		apply(w, &session->moves[n]);
+	for (uint8_t key = 1; key <= WORLD_KEYS && session->move_count > 0; key++)
+		database_free_key(w, key);
+	w->moment++;
+	world_say(w, "mark %d committed: prev %u target %u last id %d, %zu moves", (int)d->seq,
+	    d->recorded.prev, d->recorded.target, (int)d->recorded.last_id, session->move_count);
+	return (true);
 }
+
+/* ---- the standby ---- */
 
 void
-database_up(struct world * w)
+database_replicate(struct world * w)
 {
-	w->source_up = true;
-	w->cursor = w->recorded;
-	if (w->cursor.open) {
-		happened(w, EVENT_reread_after_restart);
-		w->intervals[++w->interval % WORLD_INTERVALS] = w->cursor;
-	}
-	for (uint32_t n = 0; n < w->row_count; n++) {
-		struct world_row * row = &w->rows[n];
-
-		row->handed = row->out = row->settled = row->refused = false;
-		row->ticket = 0;
-	}
-	world_say(w, "source up at prev %u target %u last id %d", w->recorded.prev,
-	    w->recorded.target, (int)w->recorded.last_id);
-	core_on_source_up(w->core, w->now);
+	happened(w, EVENT_replicated);
+	w->standby = w->database;
 }
 
-static void
-commit_mark(struct world * w)
-{
-	w->recorded = w->mark;
-	w->mark_committed = true;
-	for (uint32_t n = 0; n < w->row_count; n++) {
-		if (database_covers(&w->recorded, w, n) && n + 1 > w->max_id)
-			w->max_id = n + 1;
-	}
-}
-
-void
-database_lost(struct world * w)
-{
-	bool in_flight = false;
-
-	for (uint32_t n = 0; n < w->row_count; n++)
-		in_flight |= w->rows[n].ticket != 0;
-	happened(w, in_flight ? EVENT_source_lost_in_flight : EVENT_source_lost_idle);
-	if (w->marking && !w->mark_committed) {
-		if (one_in(w, 2)) {
-			commit_mark(w);
-			happened(w, EVENT_mark_kept_unanswered);
-		} else
-			happened(w, EVENT_mark_lost);
-	}
-	w->source_up = w->fetching = w->marking = false;
-	w->deaths++;
-	world_say(w, "source lost");
-}
-
-void
-database_fetch(struct world * w, const struct core_action * action)
-{
-	size_t bytes = 0;
-
-	if (!w->source_up || w->fetching || w->stopping)
-		world_broken(w, "contract", "a fetch at the wrong time");
-	if (action->fetch.rows < 1 || action->fetch.rows > w->options.batch ||
-	    action->fetch.bytes < 1 || action->fetch.bytes > w->options.max_bytes)
-		world_broken(w, "contract", "a fetch of %u rows, %zu bytes", action->fetch.rows,
-		    action->fetch.bytes);
-	for (uint32_t n = 0; n < w->row_count; n++)
-		bytes += w->rows[n].handed && !w->rows[n].settled ? w->rows[n].size : 0;
-	if (bytes + action->fetch.bytes != w->options.max_bytes)
-		world_broken(w, "contract", "a fetch of %zu bytes while %zu are held",
-		    action->fetch.bytes, bytes);
-	w->fetching = true;
-	w->fetch_waits = action->fetch.wait;
-	w->fetch_rows = action->fetch.rows;
-	w->fetch_bytes = action->fetch.bytes;
-}
-
+/* Was it sent, as far as ${d} knows? */
 static bool
-in_interval(const struct world * w, uint32_t row)
+is_done(const struct world * w, const struct database * d, uint32_t row)
 {
-	return (w->rows[row].commit > w->cursor.prev && w->rows[row].commit <= w->cursor.target &&
-	    row + 1 > w->cursor.last_id);
+	const struct stored * s = &d->rows[row];
+
+	if (s->place != MESSAGE)
+		return (s->place == DONE);
+	return (s->commit != 0 &&
+	    (s->commit <= d->recorded.prev ||
+		(d->recorded.open && s->commit <= d->recorded.target &&
+		    w->rows[row].id <= d->recorded.last_id)));
 }
 
+/*
+ * The standby is promoted.  What committed since it last heard from the
+ * primary is gone: rows, marks, moves; and what had not committed yet rolls
+ * back.  Ids may be given out again.
+ */
 void
-database_answer_fetch(struct world * w)
+database_fail_over(struct world * w)
 {
-	struct slab * slab;
-	size_t bytes = 0;
-	bool more = false;
-	bool exhausted;
+	struct database * old = &w->database;
+	bool lost_rows = false;
 
-	if (!w->fetching)
-		return;
-	if (!w->cursor.open) {
-		if (w->fetch_waits && w->commits == w->cursor.prev && !one_in(w, 8))
-			return;
-		w->cursor.target = w->commits;
-		w->cursor.last_id = 0;
-		w->cursor.open = true;
-		/* Whether an empty one gets a number is the source's business. */
-		if (w->commits > w->cursor.prev || one_in(w, 2))
-			w->intervals[++w->interval % WORLD_INTERVALS] = w->cursor;
-	}
-	slab = calloc(1, sizeof(*slab) + w->fetch_rows * sizeof(slab->messages[0]));
-	slab->world = w;
-	slab->list = calloc(w->fetch_rows, sizeof(slab->list[0]));
-	slab->batch = (struct batch){.references = 1, .messages = slab->list, .destroy = slab_free};
-	w->batches++;
-	for (uint32_t n = 0; n < w->row_count && !more; n++) {
-		if (!in_interval(w, n))
-			continue;
-		if (slab->batch.count == w->fetch_rows || bytes >= w->fetch_bytes) {
-			more = true;
-			break;
+	happened(w, EVENT_failed_over);
+	if (old->seq != w->standby.seq)
+		happened(w, EVENT_failed_over_losing_marks);
+	for (uint32_t n = 0; n < old->count; n++) {
+		bool there = n < w->standby.count && w->standby.rows[n].commit != 0;
+
+		if (old->rows[n].commit != 0 && !there) {
+			w->rows[n].lost = true;
+			lost_rows = true;
 		}
-		slab->list[slab->batch.count] = &slab->messages[slab->batch.count];
-		slab->messages[slab->batch.count++] = (struct message){.id = n + 1,
-		    .key = w->rows[n].key,
-		    .batch = &slab->batch,
-		    .body = {"", w->rows[n].size}};
-		bytes += w->rows[n].size;
-		if (w->rows[n].size > w->options.max_bytes)
-			happened(w, EVENT_fetched_big_row);
-		if (w->rows[n].handed)
-			world_broken(w, "simulation", "row %u handed over twice", n + 1);
-		w->rows[n].handed = true;
-		w->cursor.last_id = n + 1;
+		if (there && is_done(w, old, n) && !is_done(w, &w->standby, n))
+			w->excused++;
 	}
-	if (slab->batch.count > 0)
-		w->cursor.last_id = slab->messages[slab->batch.count - 1].id;
-	exhausted = !more && (slab->batch.count == 0 || !one_in(w, 4));
-	happened(w,
-	    slab->batch.count == 0 ? EVENT_fetched_empty :
-		more               ? EVENT_fetched_in_part :
-				     EVENT_fetched_rows);
-	if (!more && !exhausted)
-		happened(w, EVENT_fetched_exhausted_later);
-	if (exhausted) {
-		w->cursor.prev = w->cursor.target;
-		w->cursor.open = false;
-	}
-	w->fetching = false;
-	world_say(w, "fetched %zu rows of interval %d%s", slab->batch.count, (int)w->interval,
-	    exhausted ? ", exhausted" : "");
-	core_on_fetched(w->core, w->now, &slab->batch, w->interval, exhausted);
-	batch_unref(&slab->batch);
-}
-
-void
-database_record(struct world * w, const struct core_action * action)
-{
-	const struct core_position * position = &action->record.position;
-	const struct world_position * interval =
-	    &w->intervals[position->interval % WORLD_INTERVALS];
-
-	if (!w->source_up || w->marking)
-		world_broken(w, "contract", "a mark at the wrong time");
-	w->mark = *interval;
-	w->mark.last_id = position->last_id;
-	if (position->exhausted) {
-		w->mark = (struct world_position){.prev = interval->target};
-		happened(w, EVENT_recorded_exhausted);
-	}
-	w->marking = true;
-	w->mark_committed = false;
-	world_say(w, "mark (%d, %d, %d)", (int)position->interval, (int)position->last_id,
-	    position->exhausted);
-	promise_at_mark(w, &w->mark, action);
-}
-
-void
-database_answer_record(struct world * w)
-{
-	if (!w->marking)
-		return;
-	/* It is committed a while before the relay hears of it. */
-	if (!w->mark_committed) {
-		commit_mark(w);
-		return;
-	}
-	w->marking = false;
-	happened(w, EVENT_recorded);
-	for (uint32_t n = 0; n < w->row_count; n++) {
-		if (database_covers(&w->recorded, w, n))
-			w->rows[n].out = false;
-	}
-	world_say(w, "recorded");
-	core_on_recorded(w->core, w->now);
+	if (lost_rows)
+		happened(w, EVENT_failed_over_losing_rows);
+	w->database = w->standby;
+	w->database.count = w->row_count;
+	writers_abort_all(w);
+	for (uint32_t n = w->standby.count; n < w->row_count; n++)
+		w->database.rows[n] = (struct stored){.place = NOWHERE};
+	w->moment++;
+	world_say(w, "failover to mark %d, %u commits", (int)w->database.seq, w->database.commits);
 }

@@ -1,41 +1,29 @@
+#include <string.h>
+
 #include "world.h"
 
-/* What must hold, seen from outside the core. */
+/*
+ * What must hold whenever a relay publishes, records or resets, and whenever a
+ * message arrives; seen from outside the core.
+ */
 
-static struct world_row *
-row_of(struct world * w, const struct core_action * action)
+/* Published by this core and not recorded: would be sent again if it died now. */
+static bool
+is_out(const struct view * v)
 {
-	int64_t id = action->publish.message->id;
-
-	if (id < 1 || id > w->row_count)
-		world_broken(w, "P", "id %d does not exist", (int)id);
-	return (&w->rows[id - 1]);
+	if (!v->handed || v->publications == 0)
+		return (false);
+	/* What waits and went down with its link was counted with that. */
+	return (v->origin == MESSAGE_FRESH || !v->killed);
 }
 
-void
-promise_at_publish(struct world * w, const struct core_action * action)
+static void
+check_window(struct world * w, const struct relay * relay, uint32_t publishing)
 {
-	struct world_row * row = row_of(w, action);
-	int id = (int)action->publish.message->id;
-	uint32_t out = row->out ? 0 : 1;
+	uint32_t out = is_out(&relay->views[publishing]) ? 0 : 1;
 
-	if (row->commit == 0 || !row->handed)
-		world_broken(w, "P", "row %d was never fetched", id);
-	if (!w->link_up || !w->source_up || w->blocked || w->full || w->stopping)
-		world_broken(w, "contract", "row %d published at the wrong time", id);
-	if (w->now >= w->lease)
-		world_broken(w, "O", "row %d published after the lease", id);
-	if (row->ticket != 0 || row->settled || database_covers(&w->recorded, w, (uint32_t)id - 1))
-		world_broken(w, "D", "row %d published without need", id);
-	if (action->publish.again != row->out)
-		world_broken(w, "H", "row %d: again is %d", id, action->publish.again);
-	for (uint32_t n = 0; n < w->row_count; n++) {
-		out += w->rows[n].out;
-		if (!w->options.pipelined && row->key != 0 && w->rows[n].key == row->key &&
-		    w->rows[n].ticket != 0)
-			world_broken(w, "O", "rows %u and %d of key %u are both unconfirmed", n + 1,
-			    id, (unsigned int)row->key);
-	}
+	for (uint32_t n = 0; n < w->row_count; n++)
+		out += is_out(&relay->views[n]);
 	if (out > w->options.window)
 		world_broken(w, "D", "%u published and not recorded, window %u", out,
 		    w->options.window);
@@ -43,101 +31,281 @@ promise_at_publish(struct world * w, const struct core_action * action)
 		happened(w, EVENT_window_full);
 }
 
-void
-promise_at_delivery(struct world * w, uint32_t row)
+static void
+check_peers(struct world * w, const struct relay * relay, const struct core_action * action)
 {
-	uint64_t key = w->rows[row].key;
+	const struct connection * c = &relay->connections[action->publish.link];
+	int id = (int)action->publish.message->id;
 
-	if (w->rows[row].deliveries > 0 || key == 0 || (w->options.pipelined && w->refusals))
+	if (!c->up || c->blocked || c->full || relay->stopping)
+		world_broken(w, "contract", "row %d published at the wrong time", id);
+	if (relay->session.state != SESSION_LEADING)
+		world_broken(w, "O", "row %d published without the lead", id);
+	if (w->now >= relay->lease)
+		world_broken(w, "O", "row %d published after the lease", id);
+}
+
+void
+promise_at_publish(struct world * w, struct relay * relay, const struct core_action * action)
+{
+	const struct message * message = action->publish.message;
+	int id = (int)message->id;
+	const struct view * v;
+	const struct row * row;
+	uint32_t n;
+
+	memcpy(&n, message->message_id, sizeof(n));
+	row = &w->rows[n];
+	v = &relay->views[n];
+	check_peers(w, relay, action);
+	if (!v->handed || !row->committed)
+		world_broken(w, "P", "row %d was never fetched, or is recorded", id);
+	if (v->held && (v->origin == MESSAGE_FRESH || v->origin == MESSAGE_SCHEDULED))
+		world_broken(w, "O", "row %d published although its key is held", id);
+	if (v->ticket != 0 || v->confirmed)
+		world_broken(w, "D", "row %d published without need", id);
+	if (v->refusals > 0 || v->unfit)
+		world_broken(w, "S", "row %d was refused and not put aside", id);
+	if (row->scheduled && w->now < row->deliver_at)
+		world_broken(w, "O", "row %d published before its time", id);
+	if (v->attempts > 0 && action->publish.link != CORE_SUSPECTS)
+		world_broken(w, "S", "row %d was refused before and goes by main", id);
+	if (action->publish.again ? !row->published : v->publications > 0)
+		world_broken(w, "H", "row %d: again is %d", id, action->publish.again);
+	for (uint32_t m = 0; row->key != 0 && !w->options.pipelined && m < w->row_count; m++) {
+		if (w->rows[m].key == row->key && relay->views[m].ticket != 0)
+			world_broken(w, "O", "rows %d and %d of key %u are both unconfirmed",
+			    (int)w->rows[m].id, id, row->key);
+	}
+	check_window(w, relay, n);
+}
+
+/* ---- order ---- */
+
+/* Must ${m}, which is earlier, have been delivered before ${late}? */
+static bool
+comes_first(const struct world * w, uint32_t m, uint32_t late)
+{
+	const struct row * row = &w->rows[m];
+	const struct stored * s = &w->database.rows[m];
+
+	if (!row->committed || row->lost || s->commit == 0 || row->deliveries > 0)
+		return (false);
+	/* Without hold, the key goes on when one is dead. */
+	if (row->discarded || (row->died && !w->options.retry.hold))
+		return (false);
+	if (!row->scheduled && !w->rows[late].scheduled)
+		return (true);
+	/* A scheduled one has no place before it is due; then it passes nobody who
+	 * waits already, and nobody who is read later passes it. */
+	return (s->place == DELAYED && s->waits_for != SCHEDULE &&
+	    s->in_line < w->rows[late].read_at);
+}
+
+void
+promise_at_delivery(struct world * w, const struct publication * publication)
+{
+	const struct row * row = &w->rows[publication->row];
+
+	if (!row->committed)
+		world_broken(w, "P", "id %d rolled back and was delivered", (int)row->id);
+	if (row->scheduled && w->now < row->deliver_at)
+		world_broken(w, "O", "id %d delivered before its time", (int)row->id);
+	if (row->deliveries > 0 || row->key == 0 || w->options.pipelined || row->died)
 		return;
-	for (uint32_t n = 0; n < row; n++) {
-		if (w->rows[n].key == key && w->rows[n].commit != 0 && w->rows[n].deliveries == 0)
-			world_broken(w, "O", "row %u of key %u delivered before row %u", row + 1,
-			    (unsigned int)key, n + 1);
+	for (uint32_t m = 0; m < publication->row; m++) {
+		if (w->rows[m].key == row->key && comes_first(w, m, publication->row))
+			world_broken(w, "O", "id %d of key %u delivered before id %d",
+			    (int)row->id, row->key, (int)w->rows[m].id);
 	}
 }
 
-void
-promise_at_mark(struct world * w, const struct world_position * mark,
-    const struct core_action * action)
-{
-	uint32_t newly = 0;
-	int64_t max_id = w->max_id;
-
-	for (uint32_t n = 0; n < w->row_count; n++) {
-		if (database_covers(&w->recorded, w, n) && !database_covers(mark, w, n))
-			world_broken(w, "D", "the mark goes back behind row %u", n + 1);
-		if (!database_covers(mark, w, n) || database_covers(&w->recorded, w, n))
-			continue;
-		if (!w->rows[n].confirmed || !w->rows[n].settled)
-			world_broken(w, "L", "row %u is marked and was not confirmed", n + 1);
-		newly++;
-		if (n + 1 > max_id)
-			max_id = n + 1;
-	}
-	if (newly != action->record.messages || newly == 0)
-		world_broken(w, "H", "the mark counts %u messages and covers %u",
-		    (unsigned int)action->record.messages, newly);
-	if (action->record.max_id > max_id ||
-	    (max_id > w->max_id && action->record.max_id != max_id))
-		world_broken(w, "L", "the mark's greatest id is %d, not %d",
-		    (int)action->record.max_id, (int)max_id);
-}
+/* ---- marks ---- */
 
 static bool
-may_go(const struct world * w, uint32_t row)
+may_be_behind(const struct world * w, const struct relay * relay, uint32_t n)
 {
-	const struct world_row * r = &w->rows[row];
-
-	if (!r->handed || r->settled || r->refused || r->ticket != 0)
+	if (w->options.pipelined || w->rows[n].key == 0)
 		return (false);
-	for (uint32_t n = 0; r->key != 0 && !w->options.pipelined && n < row; n++) {
-		if (w->rows[n].key == r->key && w->rows[n].handed && !w->rows[n].settled)
-			return (false);
+	if (relay->views[n].held)
+		return (true);
+	for (uint32_t m = 0; m < w->row_count; m++) {
+		if (m == n || w->rows[m].key != w->rows[n].key)
+			continue;
+		/* The other's move may have to wait for what is before it. */
+		if (w->rows[m].aside ||
+		    ((w->rows[n].scheduled || w->rows[n].died) && relay->views[m].handed))
+			return (true);
 	}
-	return (true);
+	return (false);
+}
+
+static void
+check_move(struct world * w, struct relay * relay, const struct move * move)
+{
+	uint32_t n = database_row(w, move->id);
+	const struct view * v = &relay->views[n];
+	const struct row * row = &w->rows[n];
+	int id = (int)move->id;
+	bool told = bytes_present(move->reason) && move->reason.len > 0;
+	uint32_t counted;
+
+	if (n == WORLD_ROWS || !v->handed || (v->origin != MESSAGE_FRESH) != move->delayed)
+		world_broken(w, "L", "a move of id %d, which is not in hand", id);
+	counted = v->attempts + v->refusals;
+	if (move->fate != FATE_DELIVERED && (v->confirmed || v->ticket != 0))
+		world_broken(w, "D", "id %d is put aside while it is %s", id,
+		    v->confirmed ? "confirmed" : "in flight");
+	switch ((enum fate)move->fate) {
+	case FATE_DELIVERED:
+		if (!v->confirmed || !move->delayed)
+			world_broken(w, "L", "id %d is taken as delivered", id);
+		return;
+	case FATE_RETRY:
+		if (move->attempts < counted || move->attempts > counted + v->accused ||
+		    move->attempts <= v->attempts || move->attempts >= w->options.retry.max_attempts)
+			world_broken(w, "H", "id %d: attempts %u, of %u and %u refusals", id,
+			    move->attempts, v->attempts, v->refusals);
+		if (move->delay < 0 || move->delay > 2 * w->options.retry.max)
+			world_broken(w, "V", "id %d waits for %f s", id, (double)move->delay / 1e9);
+		break;
+	case FATE_WAIT_EXCHANGE:
+		if (!relay->lane_known[row->exchange][WORLD_QUEUES] || move->attempts != counted)
+			world_broken(w, "H", "id %d waits for exchange %u, attempts %u", id,
+			    row->exchange, move->attempts);
+		break;
+	case FATE_WAIT_QUEUE:
+		if (!relay->lane_known[row->exchange][row->queue] || move->attempts != counted)
+			world_broken(w, "H", "id %d waits for queue %u of exchange %u, attempts %u",
+			    id, row->queue, row->exchange, move->attempts);
+		break;
+	case FATE_BEHIND:
+		if (!may_be_behind(w, relay, n))
+			world_broken(w, "S", "id %d is put behind nobody", id);
+		return;
+	case FATE_DEAD:
+		if (!v->unfit &&
+		    (move->attempts < w->options.retry.max_attempts ||
+			move->attempts > counted + v->accused))
+			world_broken(w, "L", "id %d is dead after %u attempts", id, move->attempts);
+		if (row->key != 0 && move->hold != (w->options.retry.hold && !w->options.pipelined))
+			world_broken(w, "O", "id %d is dead, hold %d", id, move->hold);
+		break;
+	}
+	if (!told)
+		world_broken(w, "H", "id %d is put aside without a reason", id);
+}
+
+/* The move of ${n} out of the messages, or NULL; there may be one of each. */
+static const struct move *
+move_of(struct world * w, const struct core_action * action, uint32_t n)
+{
+	const struct move * found = NULL;
+
+	for (size_t m = 0; m < action->record.move_count; m++) {
+		const struct move * move = &action->record.moves[m];
+
+		if (move->id != w->rows[n].id)
+			continue;
+		if (found != NULL)
+			world_broken(w, "L", "id %d is moved twice", (int)move->id);
+		found = move;
+	}
+	return (found);
+}
+
+static void
+note_moves(struct world * w, const struct relay * relay, const struct core_action * action)
+{
+	for (size_t m = 0; m < action->record.move_count; m++) {
+		const struct move * move = &action->record.moves[m];
+		uint32_t n = database_row(w, move->id);
+
+		if (n < WORLD_ROWS)
+			w->rows[n].aside |= move->fate != FATE_DELIVERED;
+		world_say(w, "relay %u moves id %d to fate %u%s, attempts %u", relay->number,
+		    (int)move->id, move->fate, move->delayed ? " (delayed)" : "",
+		    move->attempts);
+	}
 }
 
 void
-promise_at_rest(struct world * w)
+promise_at_mark(struct world * w, struct relay * relay, const struct core_action * action)
 {
-	uint32_t out = 0;
-	uint32_t in_flight = 0;
+	const struct session * s = &relay->session;
+	uint32_t newly = 0;
+	uint32_t moved = 0;
+	int64_t max_id = 0;
 
-	if (!w->link_up || !w->source_up || w->blocked || w->full || w->stopping ||
-	    w->now >= w->lease)
+	/* After a failover the rows and their commits are not those it knows. */
+	if (!s->alive)
 		return;
-	for (uint32_t n = 0; n < w->row_count; n++) {
-		out += w->rows[n].out;
-		in_flight += w->rows[n].ticket != 0;
+	note_moves(w, relay, action);
+	for (size_t m = 0; m < action->record.move_count; m++)
+		check_move(w, relay, &action->record.moves[m]);
+	for (uint32_t n = 0; n < w->database.count; n++) {
+		const struct move * move;
+		bool was = database_covers(w, &s->recorded, n);
+		bool will = database_covers(w, &s->mark, n);
+
+		if (w->rows[n].scheduled || w->database.rows[n].place == NOWHERE)
+			continue;
+		if (was && !will)
+			world_broken(w, "D", "the mark goes back behind id %d", (int)w->rows[n].id);
+		move = move_of(w, action, n);
+		if (move != NULL && !move->delayed) {
+			moved++;
+			if (was || !will)
+				world_broken(w, "L", "id %d is moved by a mark that does not cover it",
+				    (int)move->id);
+		}
+		if (was || !will)
+			continue;
+		newly++;
+		max_id = w->rows[n].id;
+		if (move == NULL && !relay->views[n].confirmed)
+			world_broken(w, "L", "id %d is marked and was not confirmed", (int)max_id);
 	}
-	if (out >= w->options.window || in_flight >= w->options.batch)
-		return;
-	for (uint32_t n = 0; n < w->row_count; n++) {
-		if (may_go(w, n))
-			world_broken(w, "S", "row %u could be published, and the core rests",
-			    n + 1);
-	}
+	if (newly != action->record.messages)
+		world_broken(w, "H", "the mark counts %u messages and covers %u",
+		    (unsigned int)action->record.messages, newly);
+	if (newly == 0 && action->record.move_count == 0)
+		world_broken(w, "H", "a mark of nothing");
+	if (newly == 0)
+		happened(w, EVENT_recorded_moves_alone);
+	if (action->record.max_id < max_id)
+		world_broken(w, "L", "the mark's greatest id is %d, not %d",
+		    (int)action->record.max_id, (int)max_id);
+	if (action->record.position.exhausted)
+		happened(w, EVENT_recorded_exhausted);
+	world_say(w, "relay %u marks (%d, %d, %d), %u messages, %u of them moved", relay->number,
+	    (int)action->record.position.interval, (int)action->record.position.last_id,
+	    action->record.position.exhausted, newly, moved);
 }
 
+/* ---- resets ---- */
+
+/* A confirm must be overdue; and who is to blame must have been published then. */
 void
-promise_at_end(struct world * w)
+promise_at_reset(struct world * w, struct relay * relay, enum core_link link)
 {
-	uint64_t repeated = 0;
+	const struct connection * c = &relay->connections[link];
+	clock_ns overdue = w->now - w->options.confirm_timeout;
 
-	for (uint32_t n = 0; n < w->row_count; n++) {
-		const struct world_row * row = &w->rows[n];
+	if (!c->up || c->blocked)
+		world_broken(w, "contract", "a link reset that is down or blocked");
+	for (uint32_t n = 0; n < c->count; n++) {
+		const struct view * v = &relay->views[c->queue[n].row];
+		const struct row * row = &w->rows[c->queue[n].row];
 
-		if (row->commit != 0 && (row->deliveries == 0 || !row->confirmed))
-			world_broken(w, "L", "row %u never arrived", n + 1);
-		if (row->commit != 0 && !database_covers(&w->recorded, w, n))
-			world_broken(w, "V", "row %u is not marked", n + 1);
-		if (row->commit == 0 && row->deliveries > 0)
-			world_broken(w, "P", "row %u rolled back and arrived", n + 1);
-		if (row->deliveries > 1)
-			repeated += row->deliveries - 1;
+		if (v->ticket != c->queue[n].ticket)
+			continue;
+		if ((v->published_at > c->since ? v->published_at : c->since) > overdue + v->waited)
+			world_broken(w, "H", "a link reset although id %d is not overdue",
+			    (int)row->id);
+		if (c->heard_at >= v->published_at - v->waited)
+			relay->lane_known[row->exchange][row->queue] = true;
+		return;
 	}
-	if (repeated > (uint64_t)w->options.window * w->deaths + w->delivered_nacks)
-		world_broken(w, "D", "%u messages repeated, %u deaths, window %u",
-		    (unsigned int)repeated, w->deaths, w->options.window);
+	world_broken(w, "H", "a link reset although nothing is in flight");
 }

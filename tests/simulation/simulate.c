@@ -1,19 +1,31 @@
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "world.h"
+#include "verdict.h"
 
 /*
- * simulate [--seed N] [--histories N] [--verbose]
- *
- * Drives the core through histories, each made from its seed alone, and stops
- * at the first broken promise.  A history: writers, broker, database and
- * clock do what the dice say; then faults end, and everything must drain.
+ * Drives the core through histories, each made from its seed alone, up to the
+ * first broken promise; that one is replayed, shrunk and told.
  */
 
-#define QUIET_TURNS 20000
+#define HISTORIES 100000
+
+/* So many histories must have shown everything that can happen. */
+#define ALL_EVENTS_IN 20000
+
+static const char usage[] =
+    "usage: simulate [--seed N] [--histories N | --hours N] [--no-shrink]\n"
+    "       simulate --seed N [--turns N] [--rows N] [--without KIND,...] [--skip A-B,...]"
+    " [--verbose]\n";
+
+struct arguments {
+	struct knobs knobs;
+	uint64_t histories;
+	double hours;
+	bool one;
+	bool no_shrink;
+};
 
 uint64_t
 world_random(struct world * w)
@@ -27,287 +39,14 @@ world_random(struct world * w)
 }
 
 void
-world_say(struct world * w, const char * format, ...)
+world_throw(struct world * w, uint64_t step)
 {
-	va_list arguments;
-
-	if (!w->verbose)
-		return;
-	printf("%10.3f ms  ", (double)w->now / 1e6);
-	va_start(arguments, format);
-	vprintf(format, arguments);
-	va_end(arguments);
-	printf("\n");
-}
-
-void
-world_broken(struct world * w, const char * promise, const char * format, ...)
-{
-	va_list arguments;
-
-	fflush(stdout);
-	fprintf(stderr, "broken promise (%s) at seed %llu: ", promise, (unsigned long long)w->seed);
-	va_start(arguments, format);
-	vfprintf(stderr, format, arguments);
-	va_end(arguments);
-	fprintf(stderr,
-	    "\nreplay: build/tests/simulation/simulate --seed %llu --histories 1"
-	    " --verbose\n",
-	    (unsigned long long)w->seed);
-	exit(1);
-}
-
-/* ---- the loop around the core ---- */
-
-static void
-do_actions(struct world * w)
-{
-	struct core_action action;
-
-	for (int count = 0;; count++) {
-		if (count > 10 * WORLD_ROWS)
-			world_broken(w, "V", "the core never rests");
-		switch (core_next(w->core, w->now, &action)) {
-		case CORE_NOTHING:
-			promise_at_rest(w);
-			return;
-		case CORE_FETCH:
-			database_fetch(w, &action);
-			break;
-		case CORE_PUBLISH:
-			broker_publish(w, &action);
-			break;
-		case CORE_RECORD:
-			database_record(w, &action);
-			break;
-		case CORE_FINISHED:
-			w->finished = true;
-			return;
-		}
-	}
-}
-
-static void
-new_core(struct world * w)
-{
-	w->core = core_new(&w->options);
-	if (w->core == NULL)
-		world_broken(w, "simulation", "out of memory");
-	w->stopping = w->finished = false;
-	w->lease = 0;
-	w->former.ticket = 0;
-}
-
-/* The process dies, or has ended, and is started again. */
-static void
-restart(struct world * w)
-{
-	if (w->link_up)
-		broker_lost(w);
-	if (w->source_up)
-		database_lost(w);
-	core_free(w->core);
-	new_core(w);
-}
-
-static void
-lose_source(struct world * w)
-{
-	database_lost(w);
-	core_on_source_down(w->core, w->now);
-	/* Nothing of the old session is ours any more, late confirms or not. */
-	for (uint32_t n = 0; n < w->row_count; n++)
-		w->rows[n].ticket = 0;
-}
-
-static void
-fault(struct world * w)
-{
-	switch (below(w, 6)) {
-	case 0:
-		if (w->link_up) {
-			broker_lost(w);
-			core_on_link_down(w->core, w->now);
-		}
-		break;
-	case 1:
-		if (w->source_up)
-			lose_source(w);
-		break;
-	case 2:
-		if (w->link_up && !w->blocked) {
-			happened(w, EVENT_link_blocked);
-			w->blocked = true;
-			core_on_blocked(w->core, w->now, true);
-		}
-		break;
-	case 3:
-		if (w->lease > w->now) {
-			happened(w, EVENT_lease_ran_out);
-			w->now = w->lease;
-		}
-		break;
-	case 4:
-		if (one_in(w, 3)) {
-			happened(w, EVENT_crashed);
-			world_say(w, "crash");
-			restart(w);
-		}
-		break;
-	case 5:
-		if (one_in(w, 3) && !w->stopping) {
-			world_say(w, "stop");
-			w->stopping = true;
-			core_stop(w->core);
-		}
-		break;
-	}
-}
-
-static void
-heal(struct world * w)
-{
-	if (w->finished) {
-		happened(w, EVENT_stopped_midway);
-		restart(w);
-	}
-	if (!w->link_up)
-		broker_up(w);
-	if (!w->source_up)
-		database_up(w);
-	if (w->blocked) {
-		w->blocked = false;
-		core_on_blocked(w->core, w->now, false);
-	}
-	if (w->full) {
-		w->full = false;
-		core_on_link_full(w->core, false);
-	}
-	if (w->lease <= w->now || one_in(w, 4)) {
-		w->lease = w->quiet ? CLOCK_NEVER : w->now + CLOCK_MS(10);
-		core_lease(w->core, w->lease);
-	}
-}
-
-static void
-turn(struct world * w, uint32_t fault_rate)
-{
-	switch (below(w, 8)) {
-	case 0:
-		database_write(w);
-		break;
-	case 1:
-		if (one_in(w, 2))
-			database_end_some_transaction(w);
-		break;
-	case 2:
-		database_answer_fetch(w);
-		break;
-	case 3:
-		database_answer_record(w);
-		break;
-	case 4:
-		broker_process(w);
-		break;
-	case 5:
-	case 6:
-		broker_settle(w);
-		break;
-	case 7:
-		w->now += below(w, CLOCK_MS(2));
-		break;
-	}
-	if (one_in(w, fault_rate))
-		fault(w);
-	if (one_in(w, 10))
-		heal(w);
-	if (!w->finished)
-		do_actions(w);
-}
-
-/* Faults are over: everything must be delivered and marked, with no one's help. */
-static void
-settle_down(struct world * w)
-{
-	bool drain = one_in(w, 2);
-
-	w->quiet = true;
-	while (w->row_count > 0) {
-		uint64_t before = w->events[EVENT_committed] + w->events[EVENT_rolled_back];
-
-		database_end_some_transaction(w);
-		if (w->events[EVENT_committed] + w->events[EVENT_rolled_back] == before)
-			break;
-	}
-	if (w->stopping)
-		w->finished = true;
-	heal(w);
-	w->lease = CLOCK_NEVER;
-	core_lease(w->core, w->lease);
-	if (drain)
-		core_drain(w->core);
-	for (int turns = 0; !w->finished; turns++) {
-		clock_ns deadline;
-
-		do_actions(w);
-		if (w->finished)
-			break;
-		if (turns > QUIET_TURNS)
-			world_broken(w, "V", "not drained after %d turns", turns);
-		if (w->full) {
-			w->full = false;
-			core_on_link_full(w->core, false);
-		}
-		broker_process(w);
-		broker_settle(w);
-		database_answer_fetch(w);
-		database_answer_record(w);
-		deadline = core_deadline(w->core);
-		if (w->queue_count == 0 && deadline > w->now && deadline != CLOCK_NEVER)
-			w->now = deadline;
-		if (!drain && turns > 2000 && !w->stopping) {
-			w->stopping = true;
-			core_stop(w->core);
-		}
-	}
-	happened(w, drain ? EVENT_drained : EVENT_stopped);
-	promise_at_end(w);
-	core_free(w->core);
-	w->core = NULL;
-	if (w->batches != 0)
-		world_broken(w, "memory", "%d batches are left", w->batches);
-}
-
-static void
-history(struct world * w, uint64_t seed)
-{
-	uint32_t fault_rate, turns;
-
-	w->seed = w->random = seed;
-	fault_rate = 5 + below(w, 100);
-	turns = 50 + below(w, 1500);
-	w->row_max = 1 + below(w, WORLD_ROWS);
-	w->refusals = one_in(w, 2);
-	w->options = (struct core_options){
-	    .window = 1 + (one_in(w, 2) ? below(w, 8) : below(w, 200)),
-	    .max_bytes = 1 + below(w, 3000),
-	    .pipelined = one_in(w, 4),
-	    .record_interval = one_in(w, 2) ? CLOCK_MS(5) : 0,
-	    .retry = {.initial = CLOCK_MS(1), .multiplier = 2, .max = CLOCK_MS(20)},
-	    .seed = seed,
-	};
-	w->options.batch = 1 + below(w, w->options.window < 30 ? w->options.window : 30);
-	world_say(w, "window %u, batch %u, %s, %u rows", w->options.window, w->options.batch,
-	    w->options.pipelined ? "pipelined" : "strict", w->row_max);
-	new_core(w);
-	heal(w);
-	for (uint32_t n = 0; n < turns; n++)
-		turn(w, fault_rate);
-	settle_down(w);
+	w->random = w->knobs.seed;
+	w->random = world_random(w) ^ step * UINT64_C(0xd1342543de82ef95);
 }
 
 static int
-report(const uint64_t * events, uint64_t histories)
+report(void)
 {
 	static const char * const names[] = {
 #define X(name) #name,
@@ -318,43 +57,135 @@ report(const uint64_t * events, uint64_t histories)
 	int missing = 0;
 
 	for (int n = 0; n < EVENT_COUNT; n++) {
-		printf("%-28s %12llu%s\n", names[n], (unsigned long long)events[n],
-		    events[n] == 0 ? "  never happened" : "");
-		total += events[n];
-		missing += events[n] == 0;
+		printf("%-28s %12llu%s\n", names[n], (unsigned long long)verdict->events[n],
+		    verdict->events[n] == 0 ? "  never happened" : "");
+		total += verdict->events[n];
+		missing += verdict->events[n] == 0;
 	}
+	printf("good messages sent within %d ms (seed %llu), all settled within %d ms (seed %llu)\n",
+	    (int)(verdict->slowest_good / CLOCK_MS(1)),
+	    (unsigned long long)verdict->slowest_good_seed,
+	    (int)(verdict->slowest_settled / CLOCK_MS(1)),
+	    (unsigned long long)verdict->slowest_settled_seed);
 	printf("%llu histories, %llu transitions: all promises kept\n",
-	    (unsigned long long)histories, (unsigned long long)total);
-	return (missing > 0 && histories >= 1000);
+	    (unsigned long long)verdict->histories, (unsigned long long)total);
+	if (missing == 0 || verdict->histories < ALL_EVENTS_IN)
+		return (0);
+	fprintf(stderr, "%d transitions never happened\n", missing);
+	return (1);
+}
+
+static uint64_t
+kinds_of(char * list)
+{
+	static const char * const names[] = {
+#define X(name) #name,
+	    WORLD_KINDS(X)
+#undef X
+	};
+	uint64_t kinds = 0;
+
+	for (char * name = strtok(list, ","); name != NULL; name = strtok(NULL, ",")) {
+		int kind = 0;
+
+		while (kind < KIND_COUNT && strcmp(name, names[kind]) != 0)
+			kind++;
+		if (kind == KIND_COUNT) {
+			fprintf(stderr, "no such kind: %s\n", name);
+			exit(64);
+		}
+		kinds |= UINT64_C(1) << kind;
+	}
+	return (kinds);
+}
+
+static void
+skip_turns(struct knobs * knobs, char * list)
+{
+	for (char * range = strtok(list, ","); range != NULL; range = strtok(NULL, ",")) {
+		char * end;
+		uint64_t from = strtoull(range, &end, 10);
+		uint64_t to = *end == '-' ? strtoull(end + 1, NULL, 10) : from;
+
+		for (; from <= to && from < WORLD_TURNS; from++)
+			knobs->skipped[from / 64] |= UINT64_C(1) << from % 64;
+	}
+}
+
+/* False: not understood. */
+static bool
+read_argument(struct arguments * a, const char * name, char * value)
+{
+	if (strcmp(name, "--seed") == 0) {
+		a->knobs.seed = strtoull(value, NULL, 10);
+	} else if (strcmp(name, "--histories") == 0) {
+		a->histories = strtoull(value, NULL, 10);
+	} else if (strcmp(name, "--hours") == 0) {
+		a->hours = strtod(value, NULL);
+		a->histories = 0;
+	} else if (strcmp(name, "--turns") == 0) {
+		a->knobs.turns = (uint32_t)strtoul(value, NULL, 10);
+		a->one = true;
+	} else if (strcmp(name, "--rows") == 0) {
+		a->knobs.rows = (uint32_t)strtoul(value, NULL, 10);
+		a->one = true;
+	} else if (strcmp(name, "--without") == 0) {
+		a->knobs.without = kinds_of(value);
+	} else if (strcmp(name, "--skip") == 0) {
+		skip_turns(&a->knobs, value);
+		a->one = true;
+	} else {
+		return (false);
+	}
+	return (true);
+}
+
+static bool
+read_arguments(struct arguments * a, int argc, char ** argv)
+{
+	for (int n = 1; n < argc; n++) {
+		if (strcmp(argv[n], "--verbose") == 0)
+			a->knobs.verbose = a->one = true;
+		else if (strcmp(argv[n], "--no-shrink") == 0)
+			a->no_shrink = true;
+		else if (n + 1 == argc || !read_argument(a, argv[n], argv[n + 1]))
+			return (false);
+		else
+			n++;
+	}
+	if (a->knobs.turns > WORLD_TURNS)
+		a->knobs.turns = WORLD_TURNS;
+	return (true);
 }
 
 int
 main(int argc, char ** argv)
 {
-	static struct world w;
-	static uint64_t events[EVENT_COUNT];
-	uint64_t seed = 1;
-	uint64_t histories = 20000;
-	bool verbose = false;
+	struct arguments a = {.knobs = {.seed = 1, .turns = WORLD_TURNS, .rows = WORLD_ROWS},
+	    .histories = HISTORIES};
+	clock_ns until;
 
-	for (int n = 1; n < argc; n++) {
-		if (strcmp(argv[n], "--verbose") == 0)
-			verbose = true;
-		else if (strcmp(argv[n], "--seed") == 0 && n + 1 < argc)
-			seed = strtoull(argv[++n], NULL, 10);
-		else if (strcmp(argv[n], "--histories") == 0 && n + 1 < argc)
-			histories = strtoull(argv[++n], NULL, 10);
-		else {
-			fprintf(stderr, "usage: simulate [--seed N] [--histories N] [--verbose]\n");
-			return (64);
-		}
+	if (!read_arguments(&a, argc, argv)) {
+		fputs(usage, stderr);
+		return (64);
 	}
-	for (uint64_t n = 0; n < histories; n++) {
-		memset(&w, 0, sizeof(w));
-		w.verbose = verbose;
-		history(&w, seed + n);
-		for (int e = 0; e < EVENT_COUNT; e++)
-			events[e] += w.events[e];
+	if (verdict_init()) {
+		fprintf(stderr, "out of memory\n");
+		return (1);
 	}
-	return (report(events, histories));
+	until = clock_now() + (clock_ns)(a.hours * 3600 * 1e9);
+	if (verdict_run(&a.knobs, a.one ? 1 : a.histories, until, false))
+		return (a.one ? 0 : report());
+	printf("broken promise (%s) at seed %llu: %s\n", verdict->promise,
+	    (unsigned long long)verdict->seed, verdict->text);
+	if (a.one)
+		return (1);
+	a.knobs.seed = verdict->seed;
+	printf("replay: build/tests/simulation/simulate --seed %llu --verbose\n",
+	    (unsigned long long)a.knobs.seed);
+	if (!a.no_shrink) {
+		shrink(&a.knobs);
+		shrink_print(&a.knobs);
+	}
+	return (1);
 }
