@@ -18,7 +18,6 @@
  * not delivered), marks.c and searches.c.
  */
 
-
 /* Rows that may be published: for the first time, or not. */
 enum { READY_NEW, READY_AGAIN, READY_SETS };
 

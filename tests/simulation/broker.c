@@ -209,8 +209,9 @@ tell_closed(struct world * w, struct relay * relay, enum core_link link)
 	bool named = c->closing == CLOSING_NAMED;
 
 	happened(w,
-	    named ? (link == CORE_MAIN ? EVENT_closed_named_main : EVENT_closed_named_suspects) :
-		    (link == CORE_MAIN ? EVENT_closed_unnamed_main : EVENT_closed_unnamed_suspects));
+	    named ?
+		(link == CORE_MAIN ? EVENT_closed_named_main : EVENT_closed_named_suspects) :
+		(link == CORE_MAIN ? EVENT_closed_unnamed_main : EVENT_closed_unnamed_suspects));
 	for (uint32_t n = 0; n < c->count; n++) {
 		if (c->queue[n].state == SENT) {
 			happened(w, EVENT_vanished_after_close);
@@ -350,10 +351,10 @@ broker_lost(struct world * w, struct relay * relay, enum core_link link)
 	/* Some of what lay in the sockets still arrives. */
 	taken = one_in(w, 3) ? sent : below(w, sent + 1);
 	happened(w,
-	    c->count == 0         ? EVENT_link_lost_idle :
-		taken == sent     ? EVENT_link_lost_all_taken :
-		taken == 0        ? EVENT_link_lost_none_taken :
-				    EVENT_link_lost_some_taken);
+	    c->count == 0     ? EVENT_link_lost_idle :
+		taken == sent ? EVENT_link_lost_all_taken :
+		taken == 0    ? EVENT_link_lost_none_taken :
+				EVENT_link_lost_some_taken);
 	c->mute = false;
 	broker_process(w, c, taken);
 	for (uint32_t n = 0; n < c->count; n++) {
@@ -392,8 +393,7 @@ broker_change(struct world * w)
 		w->exchange_forbidden[e] = forbid;
 		world_say(w, "exchange %u is %s", e, forbid ? "forbidden" : "gone");
 	} else if (w->queues[e][q] != WELL) {
-		happened(w,
-		    w->queues[e][q] == IS_SILENT ? EVENT_queue_speaks : EVENT_queue_takes);
+		happened(w, w->queues[e][q] == IS_SILENT ? EVENT_queue_speaks : EVENT_queue_takes);
 		w->queues[e][q] = WELL;
 		world_say(w, "queue %u of exchange %u is well", q, e);
 	} else if (e + q > 0) { /* the first queue of all is always well */

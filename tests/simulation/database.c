@@ -19,8 +19,7 @@ database_covers(const struct world * w, const struct position * position, uint32
 	if (commit == 0)
 		return (false);
 	return (commit <= position->prev ||
-	    (position->open && commit <= position->target &&
-		w->rows[row].id <= position->last_id));
+	    (position->open && commit <= position->target && w->rows[row].id <= position->last_id));
 }
 
 bool
@@ -116,8 +115,7 @@ apply(struct world * w, const struct move * move)
 	struct stored * s = &w->database.rows[row];
 
 	if (row == WORLD_ROWS || s->place != (move->delayed ? DELAYED : MESSAGE))
-		world_broken(w, "L", "row %d is not where the mark's move wants it",
-		    (int)move->id);
+		world_broken(w, "L", "row %d is not where the mark's move wants it", (int)move->id);
 	switch ((enum fate)move->fate) {
 	case FATE_DELIVERED:
 		happened(w, EVENT_delayed_delivered);

@@ -115,8 +115,8 @@ promise_at_delivery(struct world * w, const struct publication * publication)
 		return;
 	for (uint32_t m = 0; m < publication->row; m++) {
 		if (w->rows[m].key == row->key && comes_first(w, m, publication->row))
-			world_broken(w, "O", "id %d of key %u delivered before id %d",
-			    (int)row->id, row->key, (int)w->rows[m].id);
+			world_broken(w, "O", "id %d of key %u delivered before id %d", (int)row->id,
+			    row->key, (int)w->rows[m].id);
 	}
 }
 
@@ -163,7 +163,8 @@ check_move(struct world * w, struct relay * relay, const struct move * move)
 		return;
 	case FATE_RETRY:
 		if (move->attempts < counted || move->attempts > counted + v->accused ||
-		    move->attempts <= v->attempts || move->attempts >= w->options.retry.max_attempts)
+		    move->attempts <= v->attempts ||
+		    move->attempts >= w->options.retry.max_attempts)
 			world_broken(w, "H", "id %d: attempts %u, of %u and %u refusals", id,
 			    move->attempts, v->attempts, v->refusals);
 		if (move->delay < 0 || move->delay > 2 * w->options.retry.max)
@@ -224,8 +225,7 @@ note_moves(struct world * w, const struct relay * relay, const struct core_actio
 		if (n < WORLD_ROWS)
 			w->rows[n].aside |= move->fate != FATE_DELIVERED;
 		world_say(w, "relay %u moves id %d to fate %u%s, attempts %u", relay->number,
-		    (int)move->id, move->fate, move->delayed ? " (delayed)" : "",
-		    move->attempts);
+		    (int)move->id, move->fate, move->delayed ? " (delayed)" : "", move->attempts);
 	}
 }
 
@@ -256,7 +256,8 @@ promise_at_mark(struct world * w, struct relay * relay, const struct core_action
 		if (move != NULL && !move->delayed) {
 			moved++;
 			if (was || !will)
-				world_broken(w, "L", "id %d is moved by a mark that does not cover it",
+				world_broken(w, "L",
+				    "id %d is moved by a mark that does not cover it",
 				    (int)move->id);
 		}
 		if (was || !will)

@@ -212,8 +212,7 @@ next_head(const struct world * w, const struct session * session, int64_t after)
 	uint32_t best = WORLD_ROWS;
 
 	for (uint32_t n = 0; n < w->database.count; n++) {
-		if (is_excepted(session, w->rows[n].id) ||
-		    database_held_by_dead(w, w->rows[n].key))
+		if (is_excepted(session, w->rows[n].id) || database_held_by_dead(w, w->rows[n].key))
 			continue;
 		if (session->search.what == SEARCH_LANE) {
 			if (w->rows[n].id > after && in_lane(w, session, n))
@@ -266,8 +265,7 @@ report_lanes(struct world * w, struct session * session)
 	for (uint32_t e = 0; e < WORLD_EXCHANGES; e++) {
 		for (uint32_t q = 0; q <= WORLD_QUEUES; q++) {
 			struct lane lane = {.exchange = relay_exchange_name(e),
-			    .routing_key =
-				q < WORLD_QUEUES ? relay_queue_name(q) : BYTES_NONE,
+			    .routing_key = q < WORLD_QUEUES ? relay_queue_name(q) : BYTES_NONE,
 			    .reason = bytes_from("as recorded")};
 
 			session->search.lane = lane;

@@ -66,9 +66,9 @@ session_search(struct world * w, struct relay * relay, const struct core_action 
 		    search->rows, search->bytes, search->except_count);
 	happened(w, events[search->what]);
 	world_say(w, "relay %u searches %s, at most %u", relay->number,
-	    search->what == SEARCH_DUE             ? "what is due" :
-		search->what == SEARCH_DUE_ALL     ? "all that is due" :
-						     "a lane",
+	    search->what == SEARCH_DUE         ? "what is due" :
+		search->what == SEARCH_DUE_ALL ? "all that is due" :
+						 "a lane",
 	    search->rows);
 	s->search = *search;
 	if (search->except_count > 0)
@@ -380,8 +380,9 @@ lead(struct world * w, struct relay * relay)
 	struct session * s = &relay->session;
 
 	happened(w,
-	    w->leaders > 0 && w->last_leader != (int)relay->number ? EVENT_led_after_other :
-								      EVENT_led_first);
+	    w->leaders > 0 && w->last_leader != (int)relay->number ?
+		EVENT_led_after_other :
+		EVENT_led_first);
 	w->leaders++;
 	w->last_leader = (int)relay->number;
 	s->state = SESSION_LEADING;
@@ -440,8 +441,7 @@ last_words(struct world * w, struct session * s)
 			continue;
 		if (!s->requests[n].executed && s->alive && s->locked && one_in(w, 2))
 			s->requests[n].executed = database_mark(w, s);
-		happened(w,
-		    s->requests[n].executed ? EVENT_mark_kept_unanswered : EVENT_mark_lost);
+		happened(w, s->requests[n].executed ? EVENT_mark_kept_unanswered : EVENT_mark_lost);
 	}
 }
 

@@ -62,7 +62,8 @@ report(void)
 		total += verdict->events[n];
 		missing += verdict->events[n] == 0;
 	}
-	printf("good messages sent within %d ms (seed %llu), all settled within %d ms (seed %llu)\n",
+	printf(
+	    "good messages sent within %d ms (seed %llu), all settled within %d ms (seed %llu)\n",
 	    (int)(verdict->slowest_good / CLOCK_MS(1)),
 	    (unsigned long long)verdict->slowest_good_seed,
 	    (int)(verdict->slowest_settled / CLOCK_MS(1)),

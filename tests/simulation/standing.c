@@ -10,8 +10,7 @@
 
 #define CHECK_COUNT(name) \
 	if (counts->name != expected->name) \
-		world_broken(w, "H", #name " is %d, not %d", (int)counts->name, \
-		    (int)expected->name)
+	world_broken(w, "H", #name " is %d, not %d", (int)counts->name, (int)expected->name)
 
 static void
 check_counts(struct world * w, const struct relay * relay, const struct core_counts * counts)
@@ -112,7 +111,8 @@ is_good(const struct world * w, uint32_t n)
 	for (uint32_t m = 0; m < w->database.count; m++) {
 		if ((m == n || (row->key != 0 && w->rows[m].key == row->key)) && is_there(w, m) &&
 		    (w->rows[m].kind != GOOD || w->rows[m].scheduled ||
-			broker_lane_is_sick(w, &w->rows[m]) || w->database.rows[m].place != MESSAGE))
+			broker_lane_is_sick(w, &w->rows[m]) ||
+			w->database.rows[m].place != MESSAGE))
 			return (false);
 	}
 	return (true);
@@ -215,6 +215,5 @@ promise_at_end(struct world * w)
 	}
 	if (repeated > (uint64_t)w->options.window * w->deaths + w->excused)
 		world_broken(w, "D", "%u messages repeated, %u deaths, window %u, %u excused",
-		    (unsigned int)repeated, w->deaths, w->options.window,
-		    (unsigned int)w->excused);
+		    (unsigned int)repeated, w->deaths, w->options.window, (unsigned int)w->excused);
 }

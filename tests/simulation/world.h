@@ -43,13 +43,13 @@ struct row {
 	enum { GOOD, UNFIT, POISON, REFUSED, UNROUTABLE } kind;
 	uint32_t refusals; /* left; of those that are not always refused */
 
-	bool committed; /* ever, on whichever primary */
-	bool lost;      /* the present primary does not know it */
-	bool published; /* ever */
-	bool confirmed; /* ever, to any relay */
-	bool discarded; /* ever, by a person */
-	bool died;      /* ever */
-	bool aside;     /* ever; a relay asked for it */
+	bool committed;   /* ever, on whichever primary */
+	bool lost;        /* the present primary does not know it */
+	bool published;   /* ever */
+	bool confirmed;   /* ever, to any relay */
+	bool discarded;   /* ever, by a person */
+	bool died;        /* ever */
+	bool aside;       /* ever; a relay asked for it */
 	uint64_t read_at; /* moment; first, by any relay */
 	uint32_t deliveries;
 };
@@ -111,8 +111,8 @@ enum request_kind { REQUEST_FETCH, REQUEST_LOOKUP, REQUEST_SEARCH, REQUEST_MARK 
  */
 struct session {
 	enum { SESSION_DOWN, SESSION_STANDBY, SESSION_LEADING } state; /* as the relay sees it */
-	bool alive;      /* as the server sees it */
-	bool locked;     /* it has the lock */
+	bool alive;                                                    /* as the server sees it */
+	bool locked;                                                   /* it has the lock */
 	clock_ns active; /* the server heard from it */
 	uint64_t seq;
 	struct position recorded, cursor;
@@ -173,7 +173,7 @@ struct relay {
 	struct session session;
 	struct connection connections[CORE_LINKS];
 	struct view views[WORLD_ROWS];
-	uint64_t former_ticket; /* of a lost connection; 0: none */
+	uint64_t former_ticket;                             /* of a lost connection; 0: none */
 	bool lane_known[WORLD_EXCHANGES][WORLD_QUEUES + 1]; /* last: the exchange's own */
 	bool unnamed_close;
 	struct core_counts expected; /* since it was started */
@@ -214,7 +214,7 @@ struct world {
 	/* The broker, as the dice have it now. */
 	bool exchange_gone[WORLD_EXCHANGES], exchange_forbidden[WORLD_EXCHANGES];
 	enum { WELL, IS_SILENT, REFUSES } queues[WORLD_EXCHANGES][WORLD_QUEUES];
-	bool silence_freezes; /* all that comes behind, or only itself */
+	bool silence_freezes;                            /* all that comes behind, or only itself */
 	bool lasting[WORLD_EXCHANGES][WORLD_QUEUES + 1]; /* never becomes well */
 
 	struct relay relays[WORLD_RELAYS];
@@ -323,7 +323,7 @@ void session_fetch(struct world * w, struct relay * relay, const struct core_act
 void session_search(struct world * w, struct relay * relay, const struct core_action * action);
 void session_record(struct world * w, struct relay * relay, const struct core_action * action);
 bool session_searches(const struct session * session); /* a search is under way */
-bool session_idle(const struct session * session); /* nothing but a fetch that waits */
+bool session_idle(const struct session * session);     /* nothing but a fetch that waits */
 
 /* ---- reading.c ---- */
 
