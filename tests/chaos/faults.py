@@ -10,13 +10,14 @@ import json
 import os
 import pathlib
 import signal
+import subprocess
 import time
 import uuid
 
 import pika
 import psycopg2
 
-from place import WINDOW
+from place import EVERYTHING, NOT_FLAKY, WINDOW
 
 KINDS = {}
 HEAL_LIMIT_S = 60
@@ -57,7 +58,7 @@ def until_done(action):
     while True:
         try:
             return action()
-        except (pika.exceptions.AMQPError, psycopg2.Error, OSError):
+        except (pika.exceptions.AMQPError, psycopg2.Error, OSError, subprocess.SubprocessError):
             if time.monotonic() > deadline:
                 raise
         time.sleep(RETRY_S)
@@ -194,7 +195,7 @@ def memory_alarm(place, random):
 
 @single("disk_alarm", (1, 6), weight=2)
 def disk_alarm(place, random):
-    place.stack.rabbitmqctl("set_disk_free_limit", "900TB")
+    place.stack.rabbitmqctl("set_disk_free_limit", "900000GB")
     return lambda: place.stack.rabbitmqctl("set_disk_free_limit", "50MB")
 
 
@@ -346,6 +347,13 @@ def binding_deleted(place, random):
 def queue_deleted(place, random):
     at_broker(place, lambda channel: channel.queue_delete("lossy"))
     return lambda: at_broker(place, lambda channel: place.declare_queue(channel, "lossy"))
+
+
+@kind("permission_withdrawn", "topology", (0.5, 5), weight=2, peer=False, servers="single")
+def permission_withdrawn(place, random):
+    """A channel that is open keeps what it knows; the next one is refused with 403."""
+    place.permit(NOT_FLAKY)
+    return lambda: place.permit(EVERYTHING)
 
 
 @kind("queue_overflows", "topology", (1, 8), weight=3, peer=False)

@@ -31,9 +31,15 @@ DESTINATIONS = {
     "routed": {"kind": "bad", "queues": ["routed", "audit"]},
     "full": {"kind": "bad", "queues": ["full", "audit"], "refuses": True},
     "lossy": {"kind": "lossy", "queues": ["lossy"]},
+    "alone": {"kind": "bad", "queues": ["alone"]},
     "poison": {"kind": "poison", "queues": []},
 }
-ARGUMENTS = {"full": {"x-max-length": 50, "x-overflow": "reject-publish"}}
+# "alone" has one member only, on the last node: when that is gone the others live on, and nothing confirms.
+ARGUMENTS = {"full": {"x-max-length": 50, "x-overflow": "reject-publish"}, "alone": {"x-quorum-initial-group-size": 1}}
+# The relays' own user: it may write, and nothing else.  For rabbitmqctl eval, which is one start of it instead of three.
+PERMIT = """rabbit_auth_backend_internal:set_permissions(<<"relay">>, <<"/">>, <<"">>, <<"%s">>, <<"">>, <<"chaos">>)."""
+ADD_USER = """rabbit_auth_backend_internal:add_user(<<"relay">>, <<"relay">>, <<"chaos">>),""" + PERMIT
+EVERYTHING, NOT_FLAKY = ".*", "^(?!chaos.flaky$)"
 PREFETCH, FULL_PREFETCH = 1000, 50
 CONFIG = {
     "rabbitmq": {"heartbeat": "5s"},
@@ -140,7 +146,7 @@ class Place:
         pg, mq = ([self.proxy.ports[name] for name in self.links[what, number]] for what in ("pg", "mq"))
         config["postgres"] = {"dsn": self.database.dsn("relay", tcp_ports=pg) if self.cluster
                               else self.database.dsn("relay", tcp=True, port=pg[0])}
-        config["rabbitmq"]["urls"] = [f"amqp://guest:guest@127.0.0.1:{port}/%2f" for port in mq]
+        config["rabbitmq"]["urls"] = [f"amqp://relay:relay@127.0.0.1:{port}/%2f" for port in mq]
         path.write_text(json.dumps(config, indent=1) + "\n")
         return path
 
@@ -175,9 +181,9 @@ class Place:
     # ---- the broker ----
 
     @contextlib.contextmanager
-    def channel(self):
-        """Of a connection of its own, to any node."""
-        parameters = [pika.URLParameters(url) for url in self.urls]
+    def channel(self, last=False):
+        """Of a connection of its own, to any node: the last one that is there, or the first."""
+        parameters = [pika.URLParameters(url) for url in (reversed(self.urls) if last else self.urls)]
         for one in parameters:
             one.socket_timeout = one.blocked_connection_timeout = 5
         connection = pika.BlockingConnection(parameters)
@@ -211,7 +217,15 @@ class Place:
                     channel.exchange_declare(f"chaos.{name}.all", exchange_type="fanout", durable=True)
                     self.declare_exchange(channel, name)
             for queue in self.queues():
-                self.declare_queue(channel, queue)
+                if queue != "alone":
+                    self.declare_queue(channel, queue)
+        with self.channel(last=True) as channel:
+            self.declare_queue(channel, "alone")
+        self.stack.rabbitmqctl("eval", ADD_USER % EVERYTHING)
+
+    def permit(self, exchanges):
+        """What the relays may write to, as a regular expression."""
+        self.stack.rabbitmqctl("eval", PERMIT % exchanges)
 
     def messages_in_queues(self):
         with self.channel() as channel:

@@ -268,7 +268,10 @@ def judge_return(history, judgement):
 
 
 def judge_bystanders(history, judgement):
-    """S: while peers are well, a message to a good destination whose key has nothing to do with others is prompt."""
+    """S: while peers are well, a message to a good destination whose key has nothing to do with others is prompt.
+
+    A scheduled one from its time on.
+    """
     spans = []
     for event in history.of("peers_well", "peers_ill"):
         if event["event"] == "peers_well":
@@ -282,12 +285,12 @@ def judge_bystanders(history, judgement):
             first[event["id"]] = min(event["t"], first.get(event["id"], event["t"]))
     limit, longest, looked_at = history.run["good_s"], 0, 0
     for message_id, written in history.written.items():
-        if (not written.must or written.due is not None or history.kind(written) != "good"
-                or (written.key is not None and written.key in others)
-                or not any(begin <= written.time <= end - limit for begin, end in spans)):
+        start = max(written.time, written.due or 0)
+        if (not written.must or history.kind(written) != "good" or (written.key is not None and written.key in others)
+                or not any(begin <= start <= end - limit for begin, end in spans)):
             continue
         looked_at += 1
-        delay = first.get(message_id, history.events[-1]["t"]) - written.time
+        delay = first.get(message_id, history.events[-1]["t"]) - start
         longest = max(longest, delay)
         if delay > limit:
             judgement.add("S", f"{message_id} (key {written.key}) took {delay:.1f} s beside bad ones")

@@ -244,9 +244,9 @@ def test_a_relay_that_ended_by_itself(forged):
     assert forged.found() == {"V"}
 
 
-def bystander(forged, key, delay, destination="good"):
+def bystander(forged, key, delay, destination="good", due=None):
     forged.add(20, "peers_well")
-    forged.write(21, "committed", 8, ["w1", key, 10, destination, None])
+    forged.write(min(21, due or 21), "committed", 8, ["w1", key, 10, destination, due])
     forged.arrive(21 + delay, "w1", "q" if destination == "good" else "b")
     forged.add(30, "peers_ill")
     forged.effects("q" if destination == "good" else "b")["w1"] = 1
@@ -261,6 +261,13 @@ def test_a_good_message_that_waited_beside_bad_ones(forged, key):
 def test_a_prompt_one_and_those_that_may_wait(forged):
     bystander(forged, "g", 1.5)
     assert not forged.found()
+
+
+def test_a_scheduled_one_that_is_late(forged):
+    bystander(forged, None, 1.5, due=20.6)
+    assert not forged.found()
+    forged.change("run", good_s=1.5)
+    assert forged.found() == {"S"}
 
 
 def test_one_behind_a_bad_one_of_its_key_may_wait(forged):
