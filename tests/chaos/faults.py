@@ -183,25 +183,25 @@ def postgres_immediate(place, random):
 
 @single("rabbitmq_application_stopped", (0.5, 3), weight=1)
 def rabbitmq_application_stopped(place, random):
-    place.stack.rabbitmqctl("stop_app")
-    return lambda: place.stack.rabbitmqctl("start_app")
+    place.rabbitmqctl("stop_app")
+    return lambda: place.rabbitmqctl("start_app")
 
 
 @single("memory_alarm", (1, 6), weight=2)
 def memory_alarm(place, random):
-    place.stack.rabbitmqctl("set_vm_memory_high_watermark", "0.000001")
-    return lambda: place.stack.rabbitmqctl("set_vm_memory_high_watermark", "0.4")
+    place.rabbitmqctl("set_vm_memory_high_watermark", "0.000001")
+    return lambda: place.rabbitmqctl("set_vm_memory_high_watermark", "0.4")
 
 
 @single("disk_alarm", (1, 6), weight=2)
 def disk_alarm(place, random):
-    place.stack.rabbitmqctl("set_disk_free_limit", "900000GB")
-    return lambda: place.stack.rabbitmqctl("set_disk_free_limit", "50MB")
+    place.rabbitmqctl("set_disk_free_limit", "900000GB")
+    return lambda: place.rabbitmqctl("set_disk_free_limit", "50MB")
 
 
 @single("connections_closed_by_broker", SHORT, weight=2)
 def connections_closed_by_broker(place, random):
-    place.stack.rabbitmqctl("close_all_connections", "chaos")
+    place.rabbitmqctl("close_all_connections", "chaos")
     return nothing
 
 

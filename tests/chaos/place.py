@@ -221,11 +221,16 @@ class Place:
                     self.declare_queue(channel, queue)
         with self.channel(last=True) as channel:
             self.declare_queue(channel, "alone")
-        self.stack.rabbitmqctl("eval", ADD_USER % EVERYTHING)
+        self.rabbitmqctl("eval", ADD_USER % EVERYTHING)
 
     def permit(self, exchanges):
         """What the relays may write to, as a regular expression."""
-        self.stack.rabbitmqctl("eval", PERMIT % exchanges)
+        self.rabbitmqctl("eval", PERMIT % exchanges)
+
+    def rabbitmqctl(self, *arguments):
+        """Quiet when it fails: a node that is going is tried again by whoever called."""
+        subprocess.run([self.stack.env["RABBITMQCTL"], "-q", *arguments], check=True, stdin=subprocess.DEVNULL,
+                       capture_output=True, timeout=60)
 
     def messages_in_queues(self):
         with self.channel() as channel:
