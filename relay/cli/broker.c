@@ -17,6 +17,9 @@
 /* The second connection stays a while: who failed once is soon tried again. */
 #define SUSPECTS_IDLE CLOCK_S(10)
 
+/* A link that was full is asked again then, should nothing turn it before. */
+#define FULL_PAUSE CLOCK_MS(100)
+
 struct side {
 	struct broker * broker;
 	enum core_link id;
@@ -27,6 +30,7 @@ struct side {
 	bool was_up;
 	bool channel_only; /* the next up is of a channel, not a connection */
 	clock_ns read_at;  /* as the core knows it */
+	clock_ns full_until;
 	clock_ns used_at;
 	size_t attempts; /* failed since the start */
 	int64_t warned_lost;
@@ -181,6 +185,7 @@ broker_new(const struct broker_options * options, struct core * core, struct err
 		link.seed += (uint64_t)id;
 		side->broker = broker;
 		side->id = (enum core_link)id;
+		side->full_until = CLOCK_NEVER;
 		if ((side->link = link_new(&link, &link_events, side, e)) == NULL) {
 			broker_free(broker);
 			return (NULL);
@@ -303,6 +308,12 @@ broker_poll(const struct broker * broker, struct pollfd * fds)
 		    .events = link_poll_events(broker->sides[id].link)};
 }
 
+static clock_ns
+side_deadline(const struct side * side)
+{
+	return (clock_min(link_deadline(side->link), side->full_until));
+}
+
 clock_ns
 broker_deadline(const struct broker * broker)
 {
@@ -313,7 +324,7 @@ broker_deadline(const struct broker * broker)
 
 		if (!side->wanted)
 			continue;
-		deadline = clock_min(deadline, link_deadline(side->link));
+		deadline = clock_min(deadline, side_deadline(side));
 		deadline = clock_min(deadline, broker->lease);
 		if (side->id != CORE_MAIN && !side->closing)
 			deadline = clock_min(deadline, side->used_at + SUSPECTS_IDLE);
@@ -328,7 +339,7 @@ broker_turn(struct broker * broker, clock_ns now, const struct pollfd * fds)
 	for (int id = 0; id < CORE_LINKS; id++) {
 		struct side * side = &broker->sides[id];
 
-		if (!side->wanted || (fds[id].revents == 0 && now < link_deadline(side->link)))
+		if (!side->wanted || (fds[id].revents == 0 && now < side_deadline(side)))
 			continue;
 		link_turn(side->link, now, fds[id].revents);
 		if (side->closing)
@@ -338,6 +349,7 @@ broker_turn(struct broker * broker, clock_ns now, const struct pollfd * fds)
 			core_on_heard(broker->core, now, side->id);
 		}
 		core_on_link_full(broker->core, side->id, false);
+		side->full_until = CLOCK_NEVER;
 	}
 }
 
@@ -364,6 +376,7 @@ broker_publish(struct broker * broker, clock_ns now, const struct core_action * 
 	case LINK_FULL:
 		core_on_settled(broker->core, now, ticket, CORE_NOT_TAKEN, BYTES_NONE);
 		core_on_link_full(broker->core, side->id, true);
+		side->full_until = now + FULL_PAUSE;
 		break;
 	case LINK_UNFIT:
 		if (log_due(&side->warned_unfit, now))

@@ -266,6 +266,7 @@ daemon_turn(struct daemon * d)
 	clock_ns wait;
 	struct timespec timeout;
 	bool source_ready = false;
+	struct error e;
 
 	fds[0] = (struct pollfd){.fd = d->signals, .events = POLLIN};
 	broker_poll(d->broker, fds + 1);
@@ -276,9 +277,16 @@ daemon_turn(struct daemon * d)
 	if (wait > CLOCK_S(60))
 		wait = CLOCK_S(60);
 	timeout = (struct timespec){.tv_sec = wait / CLOCK_S(1), .tv_nsec = wait % CLOCK_S(1)};
-	if (ppoll(fds, FDS_OF_SOURCE + source_fds, &timeout, NULL) < 0)
+	if (ppoll(fds, FDS_OF_SOURCE + source_fds, &timeout, NULL) < 0) {
+		/* Without it nothing is heard any more, signals neither. */
+		if (errno != EINTR) {
+			error_set(&e, EXIT_BUG, "cannot wait for sockets: %s", strerror(errno));
+			daemon_end(d, &e);
+			return;
+		}
 		for (size_t i = 0; i < FDS_OF_SOURCE + source_fds; i++)
 			fds[i].revents = 0;
+	}
 	d->now = clock_now();
 	for (size_t i = 0; i < source_fds; i++)
 		source_ready |= fds[FDS_OF_SOURCE + i].revents != 0;
