@@ -40,7 +40,11 @@
 #define REOPEN_INITIAL CLOCK_MS(10)
 #define REOPEN_MAX CLOCK_S(5)
 #define STEADY CLOCK_S(5) /* up for so long: the last trouble is over */
-#define KEEPALIVE_S 60    /* while no heartbeat is asked for */
+#define RENEW_INITIAL CLOCK_S(1)
+#define RENEW_MAX CLOCK_S(30)
+#define RENEW_PATIENCE CLOCK_S(1) /* for what is in flight to be settled */
+#define RENEW_FORGET CLOCK_S(60)  /* without a nack */
+#define KEEPALIVE_S 60            /* while no heartbeat is asked for */
 #define CLOSE_TIMEOUT CLOCK_S(2)
 #define DEFAULT_EXCHANGE "amq.default" /* as the broker writes it */
 
@@ -77,6 +81,11 @@ struct link {
 	struct backoff reopen;
 	clock_ns reopen_at; /* CLOCK_NEVER: no channel waits for it */
 	clock_ns up_since;
+	struct backoff renew;
+	clock_ns renew_at; /* not before; after a nack */
+	clock_ns renew_by; /* or not now */
+	clock_ns nacked_at;
+	bool renewing;
 	bool was_up; /* on this connection */
 	bool is_blocked;
 	bool blamed;  /* it ends over something that was published */
@@ -136,6 +145,7 @@ link_new(const struct link_options * options, const struct link_events * events,
 	l->reopen_at = CLOCK_NEVER;
 	outbound_init(&l->out, options->send_buffer_max + CONTROL_ROOM);
 	backoff_init(&l->retry, RETRY_INITIAL, 2, RETRY_MAX, options->seed);
+	backoff_init(&l->renew, RENEW_INITIAL, 2, RENEW_MAX, options->seed + 2);
 	backoff_init(&l->reopen, REOPEN_INITIAL, 2, REOPEN_MAX, options->seed + 1);
 	if (check_tls(l, e))
 		goto fail;
@@ -158,7 +168,7 @@ drop(struct link * l, bool discard)
 	outbound_clear(&l->out);
 	confirms_reset(&l->confirms);
 	l->reopen_at = CLOCK_NEVER;
-	l->was_up = l->is_blocked = l->blamed = false;
+	l->was_up = l->is_blocked = l->blamed = l->renewing = false;
 	l->read_more = l->would_block = l->write_failed = false;
 }
 
@@ -318,6 +328,11 @@ on_up(void * context)
 	struct link * l = context;
 
 	confirms_reset(&l->confirms);
+	/* Nobody needs to know: nothing was in flight. */
+	if (l->renewing) {
+		l->renewing = false;
+		return;
+	}
 	l->was_up = true;
 	l->up_since = l->now;
 	l->events.up(l->context, l->peer);
@@ -343,6 +358,7 @@ on_channel_closed(void * context, const struct error * e, struct bytes exchange)
 {
 	struct link * l = context;
 
+	l->renewing = false;
 	l->reopen_at = l->now + reopen_pause(l);
 	exchange = meant(l, exchange);
 	confirms_reset(&l->confirms);
@@ -362,6 +378,41 @@ on_blamed(void * context, const struct error * e)
 	l->events.channel_closed(l->context, e, BYTES_NONE);
 }
 
+/*
+ * A channel may be refused for good where another one is not: in RabbitMQ (3.10
+ * at least) it keeps for each quorum queue whom it took for the leader, and nacks
+ * everything if that node was lost just before its first message, until the node
+ * returns.  So nacks lead to a new channel (V), once what is in flight is
+ * settled (D), and less and less often, since a full queue may be the reason.
+ */
+static void
+on_nack(struct link * l)
+{
+	if (l->now - l->nacked_at >= RENEW_FORGET)
+		backoff_reset(&l->renew);
+	l->nacked_at = l->now;
+	if (l->renewing || l->closing || l->is_blocked || l->now < l->renew_at)
+		return;
+	l->renewing = true;
+	l->renew_by = l->now + RENEW_PATIENCE;
+	l->renew_at = l->now + backoff_next(&l->renew);
+}
+
+static int
+renew(struct link * l, clock_ns now, struct error * e)
+{
+	if (!l->renewing || l->session.phase != SESSION_UP)
+		return (0);
+	if (l->confirms.unsettled > 0) {
+		l->renewing = now < l->renew_by;
+		return (0);
+	}
+	l->connect_deadline = now + l->options.connect_timeout;
+	if (session_renew(&l->session))
+		return (error_set(e, EXIT_BUG, "no room for a control frame"));
+	return (0);
+}
+
 static void
 on_settled(void * context, const struct confirms_entry * entry, bool nacked)
 {
@@ -369,6 +420,7 @@ on_settled(void * context, const struct confirms_entry * entry, bool nacked)
 	struct error e;
 
 	if (nacked) {
+		on_nack(l);
 		reply_nacked(entry->message, &e);
 		l->events.settled(l->context, entry->ticket, LINK_NACKED, &e);
 	} else if (entry->return_code != 0) {
@@ -410,6 +462,11 @@ on_blocked(void * context, bool blocked, const char * reason)
 	struct link * l = context;
 
 	l->is_blocked = blocked;
+	/* It reads nothing meanwhile, so it has had no time to answer. */
+	if (blocked && l->session.phase == SESSION_UP)
+		l->renewing = false;
+	if (!blocked && l->session.phase < SESSION_UP)
+		l->connect_deadline = l->now + l->options.connect_timeout;
 	l->events.blocked(l->context, blocked, reason);
 }
 
@@ -493,7 +550,7 @@ timers(struct link * l, clock_ns now, struct error * e)
 
 	if (l->closing && l->session.phase == SESSION_CLOSING && now >= l->connect_deadline)
 		return (error_set(e, EXIT_UNREACHABLE, "no answer to connection.close"));
-	if (l->session.phase < SESSION_UP && now >= l->connect_deadline) {
+	if (l->session.phase < SESSION_UP && !l->is_blocked && now >= l->connect_deadline) {
 		error_set(e, EXIT_UNREACHABLE,
 		    "the broker did not answer in time (phase %d of login)", (int)l->session.phase);
 		return (error_remedy(e, "is the broker overloaded, or does the port not speak %s?",
@@ -537,7 +594,7 @@ talking(struct link * l, clock_ns now, short revents, struct error * e)
 		l->state = STATE_CLOSED;
 		return (0);
 	}
-	if (timers(l, now, e))
+	if (renew(l, now, e) || timers(l, now, e))
 		return (-1);
 	flush(l);
 	return (0);
@@ -582,8 +639,10 @@ link_deadline(const struct link * l)
 	}
 	if (l->read_more || l->write_failed)
 		return (l->now);
-	if (l->session.phase < SESSION_UP || l->closing)
+	if ((l->session.phase < SESSION_UP && !l->is_blocked) || l->closing)
 		deadline = l->connect_deadline;
+	if (l->renewing && l->session.phase == SESSION_UP)
+		deadline = clock_min(deadline, l->renew_by);
 	if (l->session.phase == SESSION_NO_CHANNEL)
 		deadline = clock_min(deadline, l->reopen_at);
 	if (heartbeat > 0) {
@@ -621,8 +680,9 @@ link_publish(struct link * l, const struct message * message, uint64_t ticket, s
 {
 	enum link_publish_result result;
 
-	assert(l->state == STATE_TALKING && l->session.phase == SESSION_UP);
-	if (outbound_unsent(&l->out) >= l->options.send_buffer_max || confirms_full(&l->confirms))
+	assert(l->state == STATE_TALKING && (l->session.phase == SESSION_UP || l->renewing));
+	if (l->renewing || outbound_unsent(&l->out) >= l->options.send_buffer_max ||
+	    confirms_full(&l->confirms))
 		return (LINK_FULL);
 	if ((result = codec_publish(&l->codec, &l->out, message, e)) != LINK_TAKEN)
 		return (result);

@@ -205,6 +205,19 @@ session_reopen(struct session * s)
 	return (open_channel(s));
 }
 
+int
+session_renew(struct session * s)
+{
+	amqp_channel_close_t close = {.reply_code = AMQP_REPLY_SUCCESS,
+	    .reply_text = text_bytes("another one follows")};
+
+	assert(s->phase == SESSION_UP);
+	if (codec_method(s->out, CODEC_CHANNEL, AMQP_CHANNEL_CLOSE_METHOD, &close))
+		return (-1);
+	s->phase = SESSION_LEAVING;
+	return (0);
+}
+
 static int
 on_channel_open(struct session * s, struct error * e)
 {
@@ -256,7 +269,8 @@ on_channel_close(struct session * s, const amqp_channel_close_t * close, struct 
 	 * whatever comes on a closed channel until this arrives. */
 	if (codec_method(s->out, CODEC_CHANNEL, AMQP_CHANNEL_CLOSE_OK_METHOD, &ok))
 		return (no_room(e));
-	if (s->phase == SESSION_CLOSING)
+	/* It crossed ours on the wire, which is still to be answered. */
+	if (s->phase == SESSION_CLOSING || s->phase == SESSION_LEAVING)
 		return (0);
 	reply_explain(&reply, &reason);
 	s->phase = SESSION_NO_CHANNEL;
@@ -391,6 +405,10 @@ on_channel_method(struct session * s, const amqp_method_t * method, struct error
 		return (0);
 	case AMQP_CHANNEL_CLOSE_METHOD:
 		return (on_channel_close(s, method->decoded, e));
+	case AMQP_CHANNEL_CLOSE_OK_METHOD:
+		if (s->phase == SESSION_LEAVING)
+			return (open_channel(s) ? no_room(e) : 0);
+		break;
 	case AMQP_BASIC_ACK_METHOD: {
 		const amqp_basic_ack_t * ack = method->decoded;
 

@@ -21,6 +21,7 @@ enum session_phase {
 	SESSION_START,      /* protocol header sent, waits for connection.start */
 	SESSION_TUNE,       /* start-ok sent */
 	SESSION_OPEN,       /* tune-ok and open sent */
+	SESSION_LEAVING,    /* channel.close sent: another channel follows */
 	SESSION_CHANNEL,    /* channel.open sent */
 	SESSION_CONFIRM,    /* confirm.select sent */
 	SESSION_UP,         /* ready to publish */
@@ -100,6 +101,13 @@ void session_lost(const struct session * s, struct error * e);
  * Open a channel again, in SESSION_NO_CHANNEL.  -1 when out of room.
  */
 int session_reopen(struct session * s);
+
+/**
+ * session_renew(s):
+ * Close the channel and open another one, in SESSION_UP, when all that was
+ * published is settled.  up follows.  -1 when out of room.
+ */
+int session_renew(struct session * s);
 
 /**
  * session_close(s, reason):

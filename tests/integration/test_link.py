@@ -174,6 +174,18 @@ def test_a_full_queue_nacks(stack, broker, drive):
     assert "reject-publish" in nacked[0]["remedy"]
 
 
+def test_nacks_lead_to_a_new_channel_and_nothing_is_published_twice(stack, broker, drive):
+    """Half of the messages go to a queue that is full, the others arrive once and in order."""
+    full = broker.queue("full", kind="classic", arguments={"x-max-length": 0, "x-overflow": "reject-publish"})
+    queue = broker.queue()
+    messages = [{"id": i, "exchange": "", "routing_key": full if i % 2 else queue} for i in range(1, 901)]
+    driver = drive(messages, "--url", stack.env["AMQP_URL"], "--window", 10, "--heartbeat", 1)
+    driver.end()
+    assert len(driver.events("nacked")) == len(driver.events("confirmed")) == 450
+    assert driver.names().count("up") == 1
+    assert [m.headers["x-outbox-id"] for m in broker.take(queue, 450)] == list(range(2, 901, 2))
+
+
 @pytest.mark.parametrize("name", ["no_such", "it's", "' in vhost '/", "é", "a\nb", "x" * 210])
 def test_a_missing_exchange_is_named_and_the_channel_comes_back(stack, broker, drive, name):
     queue = broker.queue()

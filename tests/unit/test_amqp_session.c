@@ -238,6 +238,32 @@ test_a_closed_channel_names_its_exchange_and_opens_again(void ** state)
 }
 
 static void
+test_a_channel_is_renewed(void ** state)
+{
+	amqp_channel_close_t crossing = {.reply_code = 406,
+	    .reply_text = text("PRECONDITION_FAILED")};
+	amqp_channel_close_ok_t close_ok = {0};
+	amqp_channel_open_ok_t channel_ok = {.channel_id = text("")};
+	amqp_confirm_select_ok_t select_ok = {0};
+	amqp_basic_ack_t ack = {.delivery_tag = 1};
+	struct play p;
+
+	(void)state;
+	login(&p);
+	assert_int_equal(session_renew(&p.session), 0);
+	/* The broker's own close on the wire is answered and means nothing else. */
+	assert_int_equal(hear(&p, 1, AMQP_CHANNEL_CLOSE_METHOD, &crossing), 0);
+	assert_int_equal(p.closed, 0);
+	assert_int_equal(hear(&p, 1, AMQP_CHANNEL_CLOSE_OK_METHOD, &close_ok), 0);
+	assert_int_equal(hear(&p, 1, AMQP_CHANNEL_OPEN_OK_METHOD, &channel_ok), 0);
+	assert_int_equal(hear(&p, 1, AMQP_CONFIRM_SELECT_OK_METHOD, &select_ok), 0);
+	assert_int_equal(p.up, 2);
+	assert_int_equal(hear(&p, 1, AMQP_BASIC_ACK_METHOD, &ack), 0);
+	assert_int_equal(p.confirmed, 1);
+	end(&p);
+}
+
+static void
 test_a_goodbye_is_cut_at_what_amqp_can_carry(void ** state)
 {
 	char reason[1000];
@@ -260,6 +286,7 @@ main(void)
 	    cmocka_unit_test(test_an_operator_who_closes_the_connection_blames_nothing),
 	    cmocka_unit_test(test_nothing_is_blamed_before_or_after_publishing),
 	    cmocka_unit_test(test_a_closed_channel_names_its_exchange_and_opens_again),
+	    cmocka_unit_test(test_a_channel_is_renewed),
 	    cmocka_unit_test(test_a_goodbye_is_cut_at_what_amqp_can_carry),
 	};
 

@@ -1,0 +1,89 @@
+"""Several urls and a real cluster: a node of three fails, and the relay goes on at the next."""
+
+import threading
+import time
+
+import pytest
+
+from conftest import Broker, wait_until
+from trickle import Trickle
+
+WINDOW = 100
+
+
+@pytest.fixture
+def running(cluster, database, relay):
+    """A relay that is connected to the first node."""
+    running = relay(config={"rabbitmq": {"urls": cluster.urls, "heartbeat": "1s"}, "publish": {"window": WINDOW},
+                            "retry": {"initial": "200ms", "max": "1s", "max_attempts": 1000}})
+    connected = running.wait_log("broker_connected")
+    assert port_of(cluster, 1) in connected["peer"]
+    return running
+
+
+@pytest.fixture
+def reader(cluster):
+    """At the last node: it is never the one that fails."""
+    broker = Broker(cluster, cluster.urls[2])
+    yield broker
+    cluster.heal()
+    broker.close()
+
+
+def port_of(cluster, number):
+    return cluster.env[f"AMQP_PORT_{number}"]
+
+
+def sent(database):
+    return database.value("SELECT count(*) FROM outbox.message_status WHERE state = 'sent'", role="monitor")
+
+
+@pytest.mark.parametrize("fault", ["kill", "stop", "pause", "partition"])
+def test_the_node_of_the_connection_fails(cluster, database, reader, running, fault):
+    queue = reader.queue()
+    load = Trickle(database, queue)
+    wait_until(lambda: sent(database) > 20)
+    cluster.act(fault, "rabbitmq1")
+    connected = running.wait_log("broker_connected", 20, count=2)
+    assert port_of(cluster, 2) in connected["peer"]
+    # It goes on while the node is away.
+    written = load.count
+    wait_until(lambda: sent(database) > written + 20, 20)
+    cluster.heal()
+    load.judge(reader, repeated=2 * WINDOW)
+    assert running.stop() == 0
+
+
+def test_a_first_message_that_meets_an_election(cluster, database, reader, relay):
+    """RabbitMQ refuses every message for a queue on a channel whose first one came while the queue had just lost its
+    leader, until the lost node returns: the relay does not wait for that (V)."""
+    there = Broker(cluster, cluster.urls[0])
+    queues = [there.queue(f"queue{n}") for n in range(30)]
+    there.connection.close()
+    # What is refused does not come again before the test is over.
+    running = relay(config={"rabbitmq": {"urls": cluster.urls[1:]}, "retry": {"initial": "100s"}})
+    running.wait_log("broker_connected")
+    partition = threading.Thread(target=cluster.partition, args=["rabbitmq1"])
+    partition.start()
+    for queue in queues:
+        database.query("SELECT outbox.publish('', %s, 'first')", [queue], role="writer")
+        time.sleep(0.06)       # spread over the moment that is hard to hit
+    partition.join()
+    refused = running.wait_log("message_refused", 1)
+    assert "without its leader" in refused["remedy"]
+    before = {queue: reader.count(queue) for queue in queues}
+    assert 0 in before.values()
+
+    def all_take():
+        for queue in queues:
+            if reader.count(queue) == before[queue]:
+                database.query("SELECT outbox.publish('', %s, 'second')", [queue], role="writer")
+        return all(reader.count(queue) > before[queue] for queue in queues)
+
+    wait_until(all_take, 15, "every queue to take messages again")
+    assert not running.log("broker_lost")
+    assert running.stop() == 0
+    # Each would wait for the member that is away.
+    cluster.heal()
+    for queue in queues:
+        reader.channel().queue_delete(queue)
