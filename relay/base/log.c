@@ -241,3 +241,18 @@ log_due(int64_t * last, int64_t now)
 	*last = now;
 	return (1);
 }
+
+void
+log_repeated(struct log_repeat * repeat, int64_t now, const char * event, const struct error * e)
+{
+	char reason[sizeof(repeat->reason)];
+
+	snprintf(reason, sizeof(reason), "%s %d %.40s", e->sqlstate, e->amqp_code, e->remedy);
+	if (log_due(&repeat->since, now))
+		repeat->told = 0;
+	else if (repeat->told == LOG_REASONS_MAX || strcmp(reason, repeat->reason) == 0)
+		return;
+	repeat->told++;
+	memcpy(repeat->reason, reason, sizeof(reason));
+	log_failure(LOG_LEVEL_WARN, event, e);
+}

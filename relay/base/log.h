@@ -62,4 +62,22 @@ void log_configure(enum log_level level, enum log_format format);
  */
 int log_due(int64_t * last, int64_t now);
 
+/*
+ * A failure that lasts, as it was told.  Zero it when all is well.
+ */
+struct log_repeat {
+	int64_t since;
+	unsigned int told;
+	char reason[64];
+};
+
+/**
+ * log_repeated(repeat, now, event, e):
+ * log_failure as a warning, every 30 s while the reason stays the same; a new
+ * reason (sqlstate, AMQP code or remedy) is told at once, a few times in 30 s.
+ */
+#define LOG_REASONS_MAX 4
+void log_repeated(struct log_repeat * repeat, int64_t now, const char * event,
+    const struct error * e);
+
 #endif /* BASE_LOG_H */

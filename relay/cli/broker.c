@@ -33,7 +33,7 @@ struct side {
 	clock_ns full_until;
 	clock_ns used_at;
 	size_t attempts; /* failed since the start */
-	int64_t warned_lost;
+	struct log_repeat lost;
 	int64_t warned_channel;
 	int64_t warned_refused;
 	int64_t warned_unfit;
@@ -70,7 +70,7 @@ on_up(void * context, const char * peer)
 
 	side->up = side->was_up = true;
 	if (!side->channel_only) {
-		side->warned_lost = 0;
+		side->lost = (struct log_repeat){0};
 		log_info("broker_connected", LOG_STR("peer", peer),
 		    LOG_STR("connection", side_names[side->id]));
 		say(side, "publishing to ", peer);
@@ -106,8 +106,7 @@ on_down(void * context, const struct error * e, clock_ns retry_in)
 		broker->failure = *e;
 		return;
 	}
-	if (log_due(&side->warned_lost, broker->now))
-		log_failure(LOG_LEVEL_WARN, "broker_lost", e);
+	log_repeated(&side->lost, broker->now, "broker_lost", e);
 	say(side, "no broker: ", e->text);
 }
 

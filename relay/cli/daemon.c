@@ -43,7 +43,7 @@ struct daemon {
 	struct error * e;
 	char source_status[512]; /* empty: it leads */
 	char status[512];        /* as told */
-	int64_t warned_source;
+	struct log_repeat source_failure;
 	int64_t warned_delayed;
 	int64_t warned_dead;
 };
@@ -67,7 +67,7 @@ daemon_on_source_up(void * context)
 	struct daemon * d = context;
 
 	d->source_was_up = true;
-	d->warned_source = 0;
+	d->source_failure = (struct log_repeat){0};
 	core_on_source_up(d->core, d->now);
 	d->source_status[0] = '\0';
 }
@@ -82,8 +82,7 @@ daemon_on_source_down(void * context, const struct error * e, clock_ns retry_in)
 		daemon_end(d, e);
 		return;
 	}
-	if (log_due(&d->warned_source, d->now))
-		log_failure(LOG_LEVEL_WARN, "database_lost", e);
+	log_repeated(&d->source_failure, d->now, "database_lost", e);
 	snprintf(d->source_status, sizeof(d->source_status), "no database: %.400s", e->text);
 }
 

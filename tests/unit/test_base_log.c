@@ -147,6 +147,30 @@ a_repeated_warning_is_due_every_30_s(void ** state)
 	assert_false(log_due(&last, 1000 + INT64_C(30000000001)));
 }
 
+static void
+a_lasting_failure_is_told_again_when_its_reason_changes(void ** state)
+{
+	struct log_repeat repeat = {0};
+	struct error e;
+	char remedy[32];
+	int64_t now = 1000;
+	int lines = 0;
+
+	(void)state;
+	for (int i = 0; i < 20; i++) {
+		error_set(&e, EXIT_UNREACHABLE, "away");
+		snprintf(remedy, sizeof(remedy), "do %d", i / 2);
+		error_remedy(&e, "%s", remedy);
+		CAPTURE(log_repeated(&repeat, now + i, "lost", &e));
+		lines += strstr(text, remedy) != NULL;
+		assert_int_equal(lines, i / 2 < LOG_REASONS_MAX ? i / 2 + 1 : LOG_REASONS_MAX);
+	}
+	CAPTURE(log_repeated(&repeat, now + INT64_C(30000000000), "lost", &e));
+	assert_non_null(strstr(text, remedy));
+	CAPTURE(log_repeated(&repeat, now + INT64_C(30000000001), "lost", &e));
+	assert_string_equal(text, "");
+}
+
 int
 main(void)
 {
@@ -157,6 +181,7 @@ main(void)
 	    cmocka_unit_test_setup(levels_below_the_configured_one_are_silent, reset),
 	    cmocka_unit_test_setup(a_failure_tells_codes_and_remedy, reset),
 	    cmocka_unit_test_setup(a_repeated_warning_is_due_every_30_s, reset),
+	    cmocka_unit_test_setup(a_lasting_failure_is_told_again_when_its_reason_changes, reset),
 	};
 
 	return (cmocka_run_group_tests_name("base/log", tests, NULL, NULL));
