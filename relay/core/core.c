@@ -64,7 +64,7 @@ init(struct core * core)
 		return (-1);
 	while (UINT64_C(1) << core->place_bits < core->rows.places)
 		core->place_bits++;
-	for (int link = 0; link < CORE_LINKS; link++) {
+	for (enum core_link link = 0; link < CORE_LINKS; link++) {
 		core->links[link].oldest = core->links[link].newest = ROW_NONE;
 		if (ready_init(&core->ready[link][READY_NEW], core->rows.places) ||
 		    ready_init(&core->ready[link][READY_AGAIN], core->rows.places))
@@ -113,7 +113,7 @@ core_free(struct core * core)
 	if (core == NULL)
 		return;
 	rows_free(&core->rows);
-	for (int link = 0; link < CORE_LINKS; link++) {
+	for (enum core_link link = 0; link < CORE_LINKS; link++) {
 		ready_free(&core->ready[link][READY_NEW]);
 		ready_free(&core->ready[link][READY_AGAIN]);
 	}
@@ -178,7 +178,7 @@ begin_fetch(struct core * core, clock_ns now, struct core_action * action)
 static bool
 begin_reset(struct core * core, clock_ns now, struct core_action * action)
 {
-	for (int link = 0; link < CORE_LINKS; link++) {
+	for (enum core_link link = 0; link < CORE_LINKS; link++) {
 		if (now < flight_deadline(core, link))
 			continue;
 		policy_silent(core, now, link);
@@ -243,7 +243,7 @@ core_deadline(const struct core * core)
 	clock_ns deadline = has_unmarked(core) ? core->mark_due : CLOCK_NEVER;
 
 	deadline = clock_min(deadline, searches_deadline(core));
-	for (int link = 0; link < CORE_LINKS; link++)
+	for (enum core_link link = 0; link < CORE_LINKS; link++)
 		deadline = clock_min(deadline, flight_deadline(core, link));
 	return (deadline);
 }

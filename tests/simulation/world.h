@@ -59,7 +59,7 @@ struct stored {
 	uint32_t transaction; /* 0: not here */
 	uint32_t commit;      /* how many had committed with it; 0: not yet */
 	enum { NOWHERE, MESSAGE, DELAYED, DEAD, DONE } place;
-	enum { SCHEDULE, RETRY, EXCHANGE, QUEUE, KEY } waits_for; /* DELAYED */
+	enum stored_waits_for { SCHEDULE, RETRY, EXCHANGE, QUEUE, KEY } waits_for; /* DELAYED */
 	clock_ns next_attempt_at;
 	uint32_t attempts;
 	bool holds_key;   /* DEAD */
