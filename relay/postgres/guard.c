@@ -112,7 +112,7 @@ const char guard_record_sql[] =
     "s.system_identifier, s.database_oid, s.table_oid, "
     "coalesce(pg_snapshot_xmax(coalesce(s.target, s.prev)) > "
     "pg_snapshot_xmax(pg_current_snapshot()), false), "
-    "coalesce((SELECT m.xid FROM outbox.message m ORDER BY m.xid DESC LIMIT 1) >= "
+    "s.seq IS NULL AND coalesce((SELECT m.xid FROM outbox.message m ORDER BY m.xid DESC LIMIT 1) >= "
     "pg_snapshot_xmax(pg_current_snapshot()), false), s.xid::xid = s.written_by "
     "FROM pg_database d LEFT JOIN (SELECT *, xmin AS written_by FROM outbox.sent "
     "ORDER BY seq DESC LIMIT 1) s ON true "
@@ -163,8 +163,7 @@ guard_check_record(const PGresult * result, const char * schema, struct guard_re
 			why = "it was restored from a dump of another cluster";
 	} else if (from.database_oid != record->identity.database_oid)
 		why = "it is a copy of another database of this cluster";
-	if (why == NULL &&
-	    (wire_bool(result, 0, RECORD_AHEAD) || wire_bool(result, 0, RECORD_MESSAGES_AHEAD)))
+	if (why == NULL && wire_bool(result, 0, RECORD_AHEAD))
 		why = "its transaction ids are ahead of this server";
 	if (why == NULL)
 		return (0);

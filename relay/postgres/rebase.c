@@ -178,6 +178,12 @@ static const char operation_sql[] =
 
 /* clang-format on */
 
+/*
+ * Rows that were rewritten leave entries in the index, with xids that would be
+ * read as new ones again and again.  Where somebody is at work it stays undone.
+ */
+static const char clean_sql[] = "VACUUM (TRUNCATE OFF, SKIP_LOCKED) outbox.message";
+
 static PGresult *
 rebase_ask(struct rebase * rebase, const char * text, int count, const char * const * parameters,
     struct error * e)
@@ -464,6 +470,8 @@ int
 rebase_finish(struct rebase * rebase, bool discard, const char * why, struct rebase_counts * counts,
     struct error * e)
 {
+	struct error ignored;
+
 	if (rebase_do(rebase, sequence_sql, NULL, NULL, e))
 		return (-1);
 	if (counts->renumbered > 0 && rebase_do(rebase, renumber_sql, NULL, NULL, e))
@@ -477,5 +485,9 @@ rebase_finish(struct rebase * rebase, bool discard, const char * why, struct reb
 	    rebase_do(rebase, forget_sql, NULL, NULL, e) ||
 	    rebase_record(rebase, discard, why, counts, e))
 		return (-1);
-	return (direct_run(rebase->conn, "COMMIT", e));
+	if (direct_run(rebase->conn, "COMMIT", e))
+		return (-1);
+	/* It is done, whatever becomes of this. */
+	(void)rebase_do(rebase, clean_sql, NULL, NULL, &ignored);
+	return (0);
 }
