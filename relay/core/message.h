@@ -27,9 +27,9 @@ enum message_origin {
  * points into memory of the batch; absent values are BYTES_NONE.
  */
 struct message {
-	int64_t id;            /* outbox.message.id: header x-outbox-id */
-	uint64_t key;          /* hash of ordering_key; 0: none */
-	struct batch * batch;  /* owns its memory: the batch it came in, or one of its own */
+	int64_t id;           /* outbox.message.id: header x-outbox-id */
+	uint64_t key;         /* hash of ordering_key; 0: none */
+	struct batch * batch; /* owns its memory: the batch it came in, or one that lists nothing */
 	struct bytes exchange; /* "" is the default exchange */
 	struct bytes routing_key;
 	struct bytes body;

@@ -1,7 +1,7 @@
 /*
- * Two shapes of a message.  A small row is copied into a block of its own,
- * which goes when the message is settled: with an ordering key that may be
- * long after its neighbours, and a batch must not stay for one of its rows.
+ * Two shapes of a message.  Small rows are copied into blocks, a few in each,
+ * which go when all their messages are settled: with an ordering key that may
+ * be long after its neighbours, and a batch must not stay for one of its rows.
  * Rows with large bodies stay in libpq's result, and the messages point into
  * it, so that a body of 100 MiB is not copied once more.
  */
@@ -62,13 +62,20 @@ struct rows {
 	struct message * messages[];
 };
 
-/* One small row. */
+/*
+ * Rows that lie behind each other, each a struct message and what it points to.
+ * The batch lists none of them: it is but their memory.
+ */
 struct block {
 	struct batch batch;
-	struct message * list[1];
-	struct message message;
-	char bytes[];
+	char * free;
+	size_t left;
+	struct message first[];
 };
+
+/* So many share a block, unless they are larger than that. */
+#define BLOCK_ROWS 16
+#define BLOCK_ROW_MAX 4096
 
 /* One row, as libpq holds it. */
 struct row {
@@ -246,22 +253,43 @@ make_message(const struct row * row, struct message * m, char * arena)
 	    -1;
 }
 
-/* A message in a block of its own.  NULL: out of memory. */
-static struct message *
-make_block(const struct row * row)
+/* A new block for rows like the first of ${rows}. */
+static struct block *
+block_new(size_t size, int rows)
 {
 	struct block * block;
 
-	if ((block = malloc(sizeof(*block) + row->length)) == NULL)
+	if (size > BLOCK_ROW_MAX)
+		rows = 1;
+	else if (rows > BLOCK_ROWS)
+		rows = BLOCK_ROWS;
+	if ((block = malloc(sizeof(*block) + size * (size_t)rows)) == NULL)
 		return (NULL);
-	block->list[0] = &block->message;
-	block->batch = (struct batch){.references = 1,
-	    .count = 1,
-	    .messages = block->list,
-	    .destroy = block_destroy};
-	block->message.batch = &block->batch;
-	make_message(row, &block->message, block->bytes);
-	return (&block->message);
+	block->batch = (struct batch){.destroy = block_destroy};
+	block->free = (char *)block->first;
+	block->left = size * (size_t)rows;
+	return (block);
+}
+
+/* A message in ${*block}, or in a new one that takes its place.  NULL: out of memory. */
+static struct message *
+put_into_block(const struct row * row, struct block ** block, int rows)
+{
+	size_t size = sizeof(struct message) + row->length;
+	struct message * m;
+
+	size += -size % _Alignof(struct message);
+	if (*block == NULL || (*block)->left < size)
+		*block = block_new(size, rows);
+	if (*block == NULL)
+		return (NULL);
+	m = (struct message *)(void *)(*block)->free;
+	(*block)->free += size;
+	(*block)->left -= size;
+	(*block)->batch.references++;
+	m->batch = &(*block)->batch;
+	make_message(row, m, (char *)(m + 1));
+	return (m);
 }
 
 static int
@@ -283,6 +311,7 @@ read_rows(const PGresult * result, int first, int base, struct rows * rows, stru
 {
 	struct row row;
 	struct message * m;
+	struct block * block = NULL;
 	int count = PQntuples(result) - first;
 
 	if (rows->result != NULL &&
@@ -292,7 +321,7 @@ read_rows(const PGresult * result, int first, int base, struct rows * rows, stru
 		if (read_row(result, first + i, base, &row))
 			return (bad_form(e));
 		if (rows->result == NULL) {
-			if ((m = make_block(&row)) == NULL)
+			if ((m = put_into_block(&row, &block, count - i)) == NULL)
 				return (no_memory(count, e));
 		} else {
 			m = &rows->inside[i];
