@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "amqp/attempts.h"
 #include "amqp/codec.h"
 #include "amqp/confirms.h"
 #include "amqp/outbound.h"
@@ -12,7 +13,6 @@
 #include "amqp/session.h"
 #include "amqp/transport.h"
 #include "amqp/url.h"
-#include "base/backoff.h"
 #include "base/file.h"
 
 /*
@@ -35,16 +35,8 @@
 #define SEND_MAX (8 * 1024 * 1024) /* bytes in one flush, likewise */
 #define SEND_PARTS 64
 #define CONTROL_ROOM (4 * 1024 * 1024) /* of the buffer beyond send_buffer_max */
-#define RETRY_INITIAL CLOCK_MS(100)
-#define RETRY_MAX CLOCK_S(10)
-#define REOPEN_INITIAL CLOCK_MS(10)
-#define REOPEN_MAX CLOCK_S(5)
-#define STEADY CLOCK_S(5) /* up for so long: the last trouble is over */
-#define RENEW_INITIAL CLOCK_S(1)
-#define RENEW_MAX CLOCK_S(30)
-#define RENEW_PATIENCE CLOCK_S(1) /* for what is in flight to be settled */
-#define RENEW_FORGET CLOCK_S(60)  /* without a nack */
-#define KEEPALIVE_S 60            /* while no heartbeat is asked for */
+#define RENEW_PATIENCE CLOCK_S(1)      /* for what is in flight to be settled */
+#define KEEPALIVE_S 60                 /* while no heartbeat is asked for */
 #define CLOSE_TIMEOUT CLOCK_S(2)
 #define DEFAULT_EXCHANGE "amq.default" /* as the broker writes it */
 
@@ -64,11 +56,9 @@ struct link {
 	clock_ns now;   /* of the last call that told the time */
 	clock_ns lease; /* nothing is written at or after it */
 
-	size_t url_index; /* of this attempt, or of the next */
-	size_t url_tries; /* failed ones of this pass over all urls */
+	struct attempts attempts;
 	struct url url;
 	char peer[URL_DESCRIPTION_MAX];
-	struct backoff retry;
 	clock_ns retry_at;
 	clock_ns connect_deadline; /* for everything before up */
 
@@ -78,15 +68,10 @@ struct link {
 	struct codec codec;
 	struct outbound out;
 	struct confirms confirms;
-	struct backoff reopen;
 	clock_ns reopen_at; /* CLOCK_NEVER: no channel waits for it */
-	clock_ns up_since;
-	struct backoff renew;
-	clock_ns renew_at; /* not before; after a nack */
-	clock_ns renew_by; /* or not now */
-	clock_ns nacked_at;
-	bool renewing;
-	bool was_up; /* on this connection */
+	bool renewing;      /* the channel is to be replaced ... */
+	clock_ns renew_by;  /* ... if it can be done until then */
+	bool was_up;        /* on this connection */
 	bool is_blocked;
 	bool blamed;  /* it ends over something that was published */
 	bool closing; /* link_close was called */
@@ -144,9 +129,7 @@ link_new(const struct link_options * options, const struct link_events * events,
 	l->lease = CLOCK_NEVER;
 	l->reopen_at = CLOCK_NEVER;
 	outbound_init(&l->out, options->send_buffer_max + CONTROL_ROOM);
-	backoff_init(&l->retry, RETRY_INITIAL, 2, RETRY_MAX, options->seed);
-	backoff_init(&l->renew, RENEW_INITIAL, 2, RENEW_MAX, options->seed + 2);
-	backoff_init(&l->reopen, REOPEN_INITIAL, 2, REOPEN_MAX, options->seed + 1);
+	attempts_init(&l->attempts, options->url_count, options->seed);
 	if (check_tls(l, e))
 		goto fail;
 	return (l);
@@ -185,46 +168,22 @@ link_free(struct link * l)
 	free(l);
 }
 
-/* How long to leave a channel closed that something published has closed. */
-static clock_ns
-reopen_pause(struct link * l)
-{
-	/* At once when all was well; a message that closes every channel must
-	 * not make us spin. */
-	if (l->now - l->up_since >= STEADY)
-		backoff_reset(&l->reopen);
-	if (l->reopen.failures > 0)
-		return (backoff_next(&l->reopen));
-	l->reopen.failures = 1;
-	return (0);
-}
-
 /* The attempt or the connection has failed: say so and wait. */
 static void
 fail(struct link * l, clock_ns now, const struct error * reason)
 {
 	struct error e = *reason;
 	bool was_blocked = l->is_blocked;
-	clock_ns retry_in = 0;
+	clock_ns retry_in;
 
 	error_set(&e, reason->code, "%s: %s", l->peer, reason->text);
 	e.amqp_code = reason->amqp_code;
 	strcpy(e.remedy, reason->remedy);
 
-	if (l->blamed) {
-		l->url_tries = 0;
-		retry_in = reopen_pause(l);
-	} else if (l->was_up) {
-		/* What was lost is tried last in the pass that begins. */
-		if (now - l->up_since >= STEADY)
-			backoff_reset(&l->retry);
-		l->url_tries = 0;
-		retry_in = backoff_next(&l->retry);
-	} else if (++l->url_tries >= l->options.url_count) {
-		l->url_tries = 0;
-		retry_in = backoff_next(&l->retry);
-	}
-	l->url_index = (l->url_index + 1) % l->options.url_count;
+	retry_in = attempts_down(&l->attempts, now,
+	    l->blamed     ? ATTEMPTS_BLAMED :
+		l->was_up ? ATTEMPTS_LOST :
+			    ATTEMPTS_NEVER_UP);
 	drop(l, false);
 	if (l->closing) {
 		l->state = STATE_CLOSED;
@@ -245,7 +204,7 @@ open_transport(struct link * l, clock_ns now, struct error * e)
 
 	/* For an error of the url itself; it was valid in link_new. */
 	strcpy(l->peer, "rabbitmq.urls");
-	if (url_parse(&l->url, l->options.urls[l->url_index], e))
+	if (url_parse(&l->url, l->options.urls[l->attempts.url], e))
 		return (-1);
 	url_describe(&l->url, l->peer);
 	if (l->url.connection_timeout_ms >= 0)
@@ -334,7 +293,7 @@ on_up(void * context)
 		return;
 	}
 	l->was_up = true;
-	l->up_since = l->now;
+	attempts_up(&l->attempts, l->now);
 	l->events.up(l->context, l->peer);
 }
 
@@ -359,7 +318,7 @@ on_channel_closed(void * context, const struct error * e, struct bytes exchange)
 	struct link * l = context;
 
 	l->renewing = false;
-	l->reopen_at = l->now + reopen_pause(l);
+	l->reopen_at = l->now + attempts_channel_closed(&l->attempts, l->now);
 	exchange = meant(l, exchange);
 	confirms_reset(&l->confirms);
 	l->events.channel_closed(l->context, e, exchange);
@@ -388,14 +347,10 @@ on_blamed(void * context, const struct error * e)
 static void
 on_nack(struct link * l)
 {
-	if (l->now - l->nacked_at >= RENEW_FORGET)
-		backoff_reset(&l->renew);
-	l->nacked_at = l->now;
-	if (l->renewing || l->closing || l->is_blocked || l->now < l->renew_at)
+	if (l->renewing || l->closing || l->is_blocked || !attempts_nacked(&l->attempts, l->now))
 		return;
 	l->renewing = true;
 	l->renew_by = l->now + RENEW_PATIENCE;
-	l->renew_at = l->now + backoff_next(&l->renew);
 }
 
 static int
@@ -700,11 +655,10 @@ link_flush(struct link * l, clock_ns now)
 		flush(l);
 }
 
-/* A pass over all urls begins, without a pause. */
 static void
-connect_again(struct link * l)
+connect_now(struct link * l, bool at_next_url)
 {
-	l->url_tries = 0;
+	attempts_restart(&l->attempts, at_next_url);
 	l->state = STATE_WAITING;
 	l->retry_at = l->now;
 }
@@ -734,7 +688,7 @@ link_resume(struct link * l, clock_ns now)
 	l->now = now;
 	drop(l, false);
 	l->closing = false;
-	connect_again(l);
+	connect_now(l, false);
 }
 
 void
@@ -750,9 +704,8 @@ link_reset(struct link * l, clock_ns now, const char * reason)
 	 * a warning.  What the kernel has not sent yet is published anew: D. */
 	if (clean && session_close(&l->session, reason) == 0)
 		flush(l);
-	l->url_index = (l->url_index + 1) % l->options.url_count;
 	drop(l, !clean);
-	connect_again(l);
+	connect_now(l, true);
 }
 
 clock_ns
