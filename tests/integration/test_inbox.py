@@ -1,0 +1,220 @@
+"""The inbox: a message that comes twice, at once or later, takes effect once for each consumer."""
+
+import random
+import threading
+import time
+
+import psycopg2
+import psycopg2.errors
+import pytest
+
+from conftest import wait_until
+
+
+@pytest.fixture
+def inbox(empty_database):
+    empty_database.migrate("inbox")
+    empty_database.query("SELECT inbox.grant_consumer(%s)", [empty_database.roles["writer"]])
+    empty_database.execute("CREATE TABLE effect (message_id text)")
+    empty_database.execute(f"GRANT SELECT, INSERT ON effect TO {empty_database.roles['writer']}")
+    return empty_database
+
+
+def claim(cursor, message_id, consumer="billing"):
+    cursor.execute("SELECT inbox.claim(%s, %s)", [consumer, message_id])
+    return cursor.fetchone()[0]
+
+
+def waits(database, pid):
+    return database.value("SELECT wait_event_type = 'Lock' FROM pg_stat_activity WHERE pid = %s", [pid], role="postgres")
+
+
+def test_a_claim_holds_for_its_consumer_and_goes_with_the_transaction(inbox):
+    connection = inbox.connect("writer")
+    cursor = connection.cursor()
+    assert claim(cursor, "a") and not claim(cursor, "a") and claim(cursor, "a", "shipping")
+    connection.rollback()
+    assert claim(cursor, "a")
+    connection.commit()
+    assert not claim(cursor, "a")
+    connection.commit()
+    assert inbox.query("SELECT consumer, claimed, failing FROM inbox.status") == [("billing", 1, 0)]
+
+
+@pytest.mark.parametrize("first_commits", [True, False])
+def test_a_duplicate_at_the_same_time_waits_and_then_knows(inbox, first_commits):
+    first, second = inbox.connect("writer"), inbox.connect("writer")
+    assert claim(first.cursor(), "a")
+    answers = []
+    thread = threading.Thread(target=lambda: answers.append(claim(second.cursor(), "a")))
+    thread.start()
+    wait_until(lambda: waits(inbox, second.get_backend_pid()), what="the second claim waits")
+    first.commit() if first_commits else first.rollback()
+    thread.join()
+    assert answers == [not first_commits]
+
+
+def test_lock_timeout_bounds_the_wait_and_serializable_begins_anew(inbox):
+    first, second = inbox.connect("writer"), inbox.connect("writer")
+    claim(first.cursor(), "a")
+    cursor = second.cursor()
+    cursor.execute("SET LOCAL lock_timeout = '50ms'")
+    with pytest.raises(psycopg2.errors.LockNotAvailable):
+        claim(cursor, "a")
+    second.rollback()
+    second.set_session(isolation_level="REPEATABLE READ")
+    cursor = second.cursor()
+    cursor.execute("SELECT 1")
+    first.commit()
+    with pytest.raises(psycopg2.errors.SerializationFailure):
+        claim(cursor, "a")
+    second.rollback()
+    assert not claim(second.cursor(), "a")
+
+
+def test_batches_of_the_same_messages_never_deadlock(inbox):
+    """Eight at once, each in an order of its own: every message has its effect once."""
+    ids = [f"m{n}" for n in range(400)]
+    failures = []
+
+    def consume(seed):
+        order = random.Random(seed)
+        try:
+            connection = inbox_connections[seed]
+            for _ in range(5):
+                batch = order.sample(ids, len(ids) // 2)
+                with connection.cursor() as cursor:
+                    cursor.execute("SELECT inbox.claim('billing', %s)", [batch])
+                    new = [row[0] for row in cursor.fetchall()]
+                    cursor.execute("INSERT INTO effect SELECT unnest(%s::text[])", [new])
+                connection.commit()
+        except psycopg2.Error as failure:
+            failures.append(failure)
+
+    inbox_connections = [inbox.connect("writer") for _ in range(8)]
+    threads = [threading.Thread(target=consume, args=[seed]) for seed in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert failures == []
+    assert inbox.value("SELECT count(*) = count(DISTINCT message_id) AND count(*) > 390 FROM effect")
+
+
+@pytest.mark.parametrize("consumer,message_id,named", [
+    ("", "a", "consumer_1_to_255_bytes"), ("c" * 256, "a", "consumer_1_to_255_bytes"),
+    ("c", "", "message_id_1_to_255_bytes"), ("c", "a" * 256, "message_id_1_to_255_bytes"),
+    (None, "a", "consumer"), ("c", None, "message_id")])
+def test_what_cannot_be_claimed_is_named(inbox, consumer, message_id, named):
+    cursor = inbox.connect("writer").cursor()
+    with pytest.raises(psycopg2.errors.IntegrityError, match=named):
+        claim(cursor, message_id, consumer)
+
+
+def test_forget_lets_one_consumer_handle_again(inbox):
+    cursor = inbox.connect("writer", autocommit=True).cursor()
+    for consumer in ("billing", "shipping"):
+        for message_id in ("old", "new"):
+            claim(cursor, message_id, consumer)
+    inbox.execute("UPDATE inbox.message SET claimed_at = now() - interval '1 hour' WHERE message_id = 'old'")
+    cursor.execute("SELECT inbox.forget('billing', now() - interval '30 minutes')")
+    assert cursor.fetchone()[0] == 1
+    assert claim(cursor, "new") and not claim(cursor, "old") and not claim(cursor, "new", "shipping")
+
+
+def test_purge_removes_the_old_in_bounded_pieces(inbox):
+    inbox.execute("INSERT INTO inbox.message SELECT 'c', n::text, now() - n * interval '1 minute' FROM generate_series(0, 99) n")
+    inbox.execute("INSERT INTO inbox.attempt (consumer, message_id, attempts, last_at) VALUES ('c', 'x', 1, now() - interval '1 day')")
+    cursor = inbox.connect("writer", autocommit=True).cursor()
+    removed = []
+    while not removed or removed[-1] == 30:
+        cursor.execute("SELECT inbox.purge('10 minutes', 30)")
+        removed.append(cursor.fetchone()[0])
+    assert sum(removed) == 90 and removed[:2] == [30, 30]
+    assert inbox.value("SELECT max(message_id::int) FROM inbox.message") == 9
+    assert inbox.value("SELECT count(*) FROM inbox.attempt") == 0
+    for age, rows in (("-1 second", 1), (None, 1), ("1 day", 0)):
+        with pytest.raises(psycopg2.errors.InvalidParameterValue):
+            cursor.execute("SELECT inbox.purge(%s, %s)", [age, rows])
+
+
+def test_purge_of_a_million_keeps_no_claim_waiting(inbox):
+    inbox.execute("INSERT INTO inbox.message SELECT 'c', n::text, now() - interval '1 day' FROM generate_series(1, 1000000) n")
+    purging = inbox.connect("writer", autocommit=True).cursor()
+    done = threading.Event()
+
+    def purge():
+        while True:
+            purging.execute("SELECT inbox.purge('1 hour')")
+            if purging.fetchone()[0] < 10000:
+                break
+        done.set()
+
+    observer = inbox.connect("postgres", autocommit=True).cursor()
+    claiming = inbox.connect("writer", autocommit=True)
+    stop = threading.Event()
+
+    def claim_on():
+        number = 0
+        cursor = claiming.cursor()
+        while not stop.is_set():
+            number += 1
+            # New ones, and old ones that may be on their way out.
+            claim(cursor, f"new-{number}", "c")
+            claim(cursor, str(number * 997 % 1000000 + 1), "c")
+
+    threads = [threading.Thread(target=purge), threading.Thread(target=claim_on)]
+    for thread in threads:
+        thread.start()
+    longest = 0.0
+    while not done.is_set():
+        observer.execute("SELECT extract(epoch FROM clock_timestamp() - waitstart)::float FROM pg_locks"
+                         " WHERE pid = %s AND NOT granted", [claiming.get_backend_pid()])
+        longest = max([longest] + [waited or 0 for waited, in observer.fetchall()])
+        time.sleep(0.001)
+    stop.set()
+    for thread in threads:
+        thread.join()
+    assert longest < 0.05
+    assert inbox.value("SELECT count(*) FROM inbox.message WHERE claimed_at < now() - interval '1 hour'") == 0
+
+
+def test_failures_are_counted_over_restarts(inbox):
+    cursor = inbox.connect("writer", autocommit=True).cursor()
+    for count in (1, 2):
+        cursor.execute("SELECT inbox.fail('c', 'm', 'it''s \x01 bad')")
+        assert cursor.fetchone()[0] == count
+    cursor.execute("SELECT inbox.attempts('c', 'm'), inbox.attempts('c', 'other'), inbox.attempts('d', 'm')")
+    assert cursor.fetchone() == (2, 0, 0)
+
+
+def test_a_role_without_the_grant_can_do_nothing(inbox):
+    stranger = inbox.connect("monitor", autocommit=True).cursor()
+    for sql in ("SELECT inbox.claim('c', 'm')", "SELECT * FROM inbox.message", "SELECT inbox.purge('1 day')"):
+        with pytest.raises(psycopg2.errors.InsufficientPrivilege):
+            stranger.execute(sql)
+    consumer = inbox.connect("writer", autocommit=True).cursor()
+    for sql in ("DROP TABLE inbox.message", "SELECT inbox.record_migration(1, 'x', true)", "TRUNCATE inbox.message"):
+        with pytest.raises(psycopg2.errors.InsufficientPrivilege):
+            consumer.execute(sql)
+
+
+def test_the_relay_applies_it_under_any_name_and_takes_it_back(empty_database, relay):
+    def migrate(*words):
+        done = relay.command("migrate", *words, "--line", "inbox", config={"postgres": {"dsn": empty_database.dsn("owner")}})
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+    migrate("up", "--schema", "seen")
+    assert empty_database.value("SELECT seen.claim('c', 'm')") and not empty_database.value("SELECT seen.claim('c', 'm')")
+    assert empty_database.value("SELECT seen.applied_migrations()") == [1]
+    empty_database.execute("SELECT seen.forget('c', '-infinity')")
+    migrate("down", "--schema", "seen", "--to", "0")
+    assert empty_database.value("SELECT to_regnamespace('seen')") is None
+
+
+def test_down_refuses_while_there_are_claims(inbox, relay):
+    inbox.value("SELECT inbox.claim('c', 'm')")
+    done = relay.command("migrate", "down", "--line", "inbox", "--to", "0",
+                         config={"postgres": {"dsn": inbox.dsn("owner")}})
+    assert done.returncode != 0 and "still holds claims" in done.stderr
+    assert inbox.value("SELECT count(*) FROM inbox.message") == 1
