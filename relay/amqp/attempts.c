@@ -10,7 +10,7 @@
 #define CONNECT_INITIAL CLOCK_MS(100)
 #define CONNECT_MAX CLOCK_S(10)
 #define CHANNEL_INITIAL CLOCK_MS(10)
-#define CHANNEL_MAX CLOCK_S(5)
+#define CHANNEL_MAX CLOCK_MS(250) /* ten culprits may need a hundred closes */
 #define RENEWAL_INITIAL CLOCK_S(1)
 #define RENEWAL_MAX CLOCK_S(30)
 #define STEADY CLOCK_S(5)  /* up for so long: the last trouble is over */
