@@ -10,7 +10,7 @@ import random
 
 from faults import KINDS
 
-ROUND_S = 25
+ROUND_S = 20
 GAP_S = {"pg": 1.5, "mq": 1.5, "relays": 3, "servers": 4, "data": 2, "topology": 2}
 # Each so many rounds one is quiet, the second one first.
 QUIET_EVERY = 4
