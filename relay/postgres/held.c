@@ -10,7 +10,8 @@
  * $1 keys.  Answers with the ordinals of those that are held, and with 0 if
  * anything is held at all.  Each key is looked up once, however often it
  * comes; it is bounded on both sides instead of compared for equality, so that
- * no other index gives the order.
+ * no other index gives the order, and from its end, where those lie that have
+ * not passed yet.
  */
 static const char held_sql[] =
     "WITH any_held AS MATERIALIZED (SELECT "
@@ -23,7 +24,7 @@ static const char held_sql[] =
     "SELECT 0::bigint FROM any_held WHERE yes UNION ALL "
     "SELECT unnest(a.ns) FROM asked a WHERE (SELECT yes FROM any_held) AND ("
     "(SELECT true FROM outbox.delayed d WHERE d.ordering_key >= a.key AND d.ordering_key <= a.key "
-    "AND d.waits_for <> 'schedule' ORDER BY d.ordering_key, d.id LIMIT 1) IS NOT NULL "
+    "AND d.waits_for <> 'schedule' ORDER BY d.ordering_key DESC, d.id DESC LIMIT 1) IS NOT NULL "
     "OR (SELECT true FROM outbox.dead x WHERE x.holds_key AND x.ordering_key >= a.key "
     "AND x.ordering_key <= a.key ORDER BY x.ordering_key LIMIT 1) IS NOT NULL)";
 

@@ -22,6 +22,7 @@ struct driver {
 	struct source * source;
 	char line[LINE_MAX_BYTES];
 	size_t length;
+	clock_ns asked;
 	bool ended;
 };
 
@@ -136,8 +137,10 @@ on_found(void * context, const struct found * found)
 static void
 on_recorded(void * context)
 {
-	(void)context;
-	say(json_pack("{s:s}", "event", "recorded"));
+	const struct driver * d = context;
+
+	say(json_pack("{s:s, s:f}", "event", "recorded", "ms",
+	    (double)(clock_now() - d->asked) / 1e6));
 }
 
 /* ---- commands ---- */
@@ -208,7 +211,8 @@ record(struct driver * d, const json_t * command)
 			reasons[i][k] = (char)json_integer_value(json_array_get(raw, k));
 		moves[i].reason = (struct bytes){reasons[i], json_array_size(raw)};
 	}
-	source_record(d->source, clock_now(), &mark);
+	d->asked = clock_now();
+	source_record(d->source, d->asked, &mark);
 }
 
 static void
