@@ -255,7 +255,7 @@ SELECT
 	END AS sent_at,
 	coalesce(d.attempts, x.attempts, 0) AS attempts,
 	coalesce(d.last_error, x.last_error) AS last_error,
-	CASE WHEN x.discarded_at IS NOT NULL THEN 'discarded: ' ELSE '' END || x.reason AS reason,
+	CASE WHEN x.discarded_at IS NOT NULL AND NOT starts_with(x.reason, 'discarded: ') THEN 'discarded: ' ELSE '' END || x.reason AS reason,
 	coalesce(d.deliver_at, x.deliver_at) AS deliver_at,
 	d.waits_for,
 	d.next_attempt_at,
@@ -280,7 +280,7 @@ FROM outbox.delayed AS d
 WHERE NOT EXISTS (SELECT FROM outbox.message AS m WHERE m.id = d.id)
 UNION ALL
 SELECT x.id, x.message_id, 'dead', NULL, x.attempts, x.last_error,
-	CASE WHEN x.discarded_at IS NOT NULL THEN 'discarded: ' ELSE '' END || x.reason, x.deliver_at, NULL, NULL, x.exchange, x.routing_key, x.ordering_key, x.type, NULL, x.created_at
+	CASE WHEN x.discarded_at IS NOT NULL AND NOT starts_with(x.reason, 'discarded: ') THEN 'discarded: ' ELSE '' END || x.reason, x.deliver_at, NULL, NULL, x.exchange, x.routing_key, x.ordering_key, x.type, NULL, x.created_at
 FROM outbox.dead AS x
 WHERE NOT EXISTS (SELECT FROM outbox.message AS m WHERE m.id = x.id)
 	AND NOT EXISTS (SELECT FROM outbox.delayed AS d WHERE d.id = x.id);

@@ -71,7 +71,7 @@ struct search {
 struct found {
 	/* NULL: none.  Those that fell due first come first (or by id, of a lane).
 	 * The first message of a key may be followed by others that wait behind it
-	 * (MESSAGE_BEHIND; MESSAGE_RETRY if due by themselves), in id order. */
+	 * (MESSAGE_BEHIND), in id order, right after it. */
 	struct batch * batch;
 	bool more;                 /* rows or bytes were the limit */
 	clock_ns next_in;          /* from now until the next one falls due; 0: at once;

@@ -14,8 +14,8 @@
  * followers: so none comes twice, nor before one that is to go first.  Nearly
  * always the others wait for their key.  Some do not, where the first came
  * later than they did: an older transaction that committed late, a scheduled
- * message, a dead one that is tried again.  These follow if they are due, and
- * stop those behind them if they are not.
+ * message, a dead one that is tried again.  These stop those behind them, and
+ * their own turn comes when they are the first: then they fall due anew.
  */
 #include "postgres/delayed.h"
 
@@ -59,9 +59,8 @@
 	"ORDER BY " order " LIMIT $1::int), " \
 	"picked AS (SELECT h.id AS head_id, p.id FROM heads h, LATERAL (" \
 	"SELECT h.id UNION ALL (SELECT q.id FROM (SELECT f.id, " \
-	"bool_and(f.waits_for = 'key' OR (f.waits_for = 'retry' AND f.next_attempt_at <= now())) " \
-	"OVER (ROWS UNBOUNDED PRECEDING) AS fits FROM (" \
-	"SELECT b.id, b.waits_for, b.next_attempt_at FROM outbox.delayed b " \
+	"bool_and(f.waits_for = 'key') OVER (ROWS UNBOUNDED PRECEDING) AS fits FROM (" \
+	"SELECT b.id, b.waits_for FROM outbox.delayed b " \
 	"WHERE (b.ordering_key, b.id) > (h.ordering_key, h.id) AND b.ordering_key <= h.ordering_key " \
 	"AND b.waits_for <> 'schedule' AND h.holds " \
 	"ORDER BY b.ordering_key, b.id LIMIT " FOLLOWERS_MAX ") f) q " \

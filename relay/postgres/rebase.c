@@ -118,15 +118,21 @@ static const char sequence_sql[] =
     "(SELECT max(id) FROM outbox.dead), (SELECT max(max_id) FROM outbox.sent)) AS id) g "
     "WHERE g.id > s.last_value OR (g.id = s.last_value AND NOT s.is_called)";
 
-/* In the order written: a column that is always generated takes DEFAULT alone. */
+/*
+ * In the order written: a column that is always generated takes DEFAULT alone.
+ * What waits for its key may then be the first of it.
+ */
 static const char renumber_sql[] =
-    "DO $do$ DECLARE r record; BEGIN "
+    "DO $do$ DECLARE r record; keys text[]; BEGIN "
     "FOR r IN SELECT m.id, m.slot FROM outbox.message m " MARK_SQL
     "WHERE " SINCE_SQL " AND " PENDING_SQL " ORDER BY m.id, m.xid LOOP "
     "UPDATE outbox.message SET id = DEFAULT WHERE id = r.id AND slot = r.slot; END LOOP; "
-    "UPDATE outbox.delayed d SET id = nextval('outbox.message_id_seq') "
+    "WITH moved AS (UPDATE outbox.delayed d SET id = nextval('outbox.message_id_seq') "
     "WHERE EXISTS (SELECT FROM outbox.message o WHERE o.id = d.id AND o.message_id <> d.message_id) "
-    "OR EXISTS (SELECT FROM outbox.dead o WHERE o.id = d.id AND o.message_id <> d.message_id); "
+    "OR EXISTS (SELECT FROM outbox.dead o WHERE o.id = d.id AND o.message_id <> d.message_id) "
+    "RETURNING d.ordering_key) "
+    "SELECT array_agg(DISTINCT m.ordering_key) INTO keys FROM moved m WHERE m.ordering_key IS NOT NULL; "
+    "PERFORM outbox.release_keys(keys, NULL, '{}'); "
     "END $do$";
 
 #define BURY_SQL \

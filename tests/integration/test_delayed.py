@@ -324,21 +324,21 @@ def test_each_head_is_followed_by_what_waits_behind_it(database, source, kind):
     assert ids(one.search(**look, rows=1)) == [a]
 
 
-def test_a_key_is_served_from_its_first_message_on(database, source):
-    first, second, third = [write(database, "k") for _ in range(3)]
+@pytest.mark.parametrize("kind", ["retry", "exchange"])
+def test_a_key_is_served_from_its_first_message_on(database, source, kind):
+    """Also where one behind it waits for something else than its key: that one stops those behind it."""
+    first, second, third, fourth = [write(database, "k") for _ in range(4)]
     one = leader(source)
     fetched = one.fetch()
-    one.record([move(r, "retry" if r["id"] != third else "behind") for r in fetched["rows"]], fetched)
+    one.record([move(r, {first: "retry", third: kind}.get(r["id"], "behind")) for r in fetched["rows"]], fetched)
     found = one.search()
-    assert ids(found) == [first, second, third]
-    assert [r["origin"] for r in found["rows"]] == ["retry", "retry", "behind"]
-    # One that is not due stops those behind it, and is passed over until it is the first.
-    one.record([move(found["rows"][1], "retry", delay_ms=3600_000, reason="no")])
-    assert ids(one.search()) == [first]
-    database.execute("UPDATE outbox.delayed SET next_attempt_at = now() WHERE id = %s", [second])
-    assert ids(one.search("due")) == []
-    one.record([move(found["rows"][0], "delivered")])
-    assert ids(one.search("due")) == [second, third]
+    assert [(r["id"], r["origin"]) for r in found["rows"]] == [(first, "retry"), (second, "behind")]
+    assert ids(one.search("due")) == [] == ids(one.search("lane", exchange="ex"))
+    one.record([move(r, "delivered") for r in found["rows"]])
+    check(database)
+    # It was passed over when it fell due: now it falls due anew.
+    found = one.search("due") if kind == "retry" else one.search("lane", exchange="ex")
+    assert ids(found) == [third, fourth]
 
 
 def test_lanes_are_listed_and_read_in_order(database, source):
@@ -529,8 +529,11 @@ def test_a_person_who_leaves_a_transaction_open_stops_nobody(database, source, a
     if ends == "rollback":
         assert ids(one.search()) == []
         database.query(f"SELECT outbox.{act}_dead(%s)", [[dead]])
-    found = one.search()
-    assert ids(found) == ([dead] if act == "retry" else []) + [second, third]
+    # Each that was due before its turn came falls due anew when it comes.
+    for expected in ([[dead]] if act == "retry" else []) + [[second, third]]:
+        found = one.search("due")
+        assert ids(found) == expected
+        one.record([move(r, "delivered") for r in found["rows"]])
 
 
 def test_a_person_waits_for_a_mark_that_lines_up_behind_what_is_dead(database, source):

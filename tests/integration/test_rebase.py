@@ -247,6 +247,9 @@ def test_a_sequence_that_was_set_back_loses_nothing(original, cluster, broker, r
     place.rows("CREATE OR REPLACE FUNCTION outbox.current_slot() RETURNS smallint LANGUAGE sql STABLE AS "
                f"$$ SELECT {(place.value('SELECT outbox.current_slot()') + 1) % 3}::smallint $$")
     place.value("SELECT outbox.publish('', 'x', 'scheduled since'::text, deliver_at => '2099-01-01')")
+    # The first of its key will not be the first any more.
+    place.rows("INSERT INTO outbox.delayed (id, routing_key, payload_text, ordering_key, waits_for, next_attempt_at) VALUES"
+               " (3, 'x', 'x', 'held', 'retry', '2099-01-01'), (900000, 'x', 'x', 'held', 'key', 'infinity') RETURNING 1")
     since = place.write(original.queue, 120, "since")
     with place.connect() as connection, connection.cursor() as cursor:
         cursor.execute("BEGIN; SELECT pg_current_xact_id(); SAVEPOINT s")
@@ -260,6 +263,8 @@ def test_a_sequence_that_was_set_back_loses_nothing(original, cluster, broker, r
     assert "would be given new ids: 250" in rebase(relay, place, "--dry-run").stdout
     assert "given new ids: 250 pending messages" in rebase(relay, place).stdout
     assert place.value(twice) == 0
+    assert place.rows("SELECT id > 900000, waits_for FROM outbox.delayed WHERE ordering_key = 'held' ORDER BY id") == [
+        (False, "retry"), (True, "retry")]
     assert place.states("pending") == pending + since
     later = place.write(original.queue, 3, "later")
     run(relay, place, batch=10)
