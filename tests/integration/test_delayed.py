@@ -328,11 +328,12 @@ def test_each_head_is_followed_by_what_waits_behind_it(database, source, kind):
 def test_a_key_is_served_from_its_first_message_on(database, source, kind):
     """Also where one behind it waits for something else than its key: that one stops those behind it."""
     first, second, third, fourth = [write(database, "k") for _ in range(4)]
+    other = write(database)
     one = leader(source)
     fetched = one.fetch()
-    one.record([move(r, {first: "retry", third: kind}.get(r["id"], "behind")) for r in fetched["rows"]], fetched)
+    one.record([move(r, {first: "retry", third: kind, other: "retry"}.get(r["id"], "behind")) for r in fetched["rows"]], fetched)
     found = one.search()
-    assert [(r["id"], r["origin"]) for r in found["rows"]] == [(first, "retry"), (second, "behind")]
+    assert [(r["id"], r["origin"]) for r in found["rows"]] == [(first, "retry"), (second, "behind"), (other, "retry")]
     assert ids(one.search("due")) == [] == ids(one.search("lane", exchange="ex"))
     one.record([move(r, "delivered") for r in found["rows"]])
     check(database)
