@@ -35,7 +35,7 @@
 #define SEND_MAX (8 * 1024 * 1024) /* bytes in one flush, likewise */
 #define SEND_PARTS 64
 #define CONTROL_ROOM (4 * 1024 * 1024) /* of the buffer beyond send_buffer_max */
-#define RENEW_PATIENCE CLOCK_S(1)      /* for what is in flight to be settled */
+#define RENEW_PATIENCE CLOCK_MS(500)   /* for what is in flight to be settled */
 #define KEEPALIVE_S 60                 /* while no heartbeat is asked for */
 #define CLOSE_TIMEOUT CLOCK_S(2)
 #define DEFAULT_EXCHANGE "amq.default" /* as the broker writes it */
@@ -60,6 +60,7 @@ struct link {
 	struct url url;
 	char peer[URL_DESCRIPTION_MAX];
 	clock_ns retry_at;
+	clock_ns timeout;          /* of this url */
 	clock_ns connect_deadline; /* for everything before up */
 
 	struct tls_context * tls;
@@ -199,7 +200,6 @@ fail(struct link * l, clock_ns now, const struct error * reason)
 static int
 open_transport(struct link * l, clock_ns now, struct error * e)
 {
-	clock_ns timeout = l->options.connect_timeout;
 	const char * server_name = l->options.tls.server_name;
 
 	/* For an error of the url itself; it was valid in link_new. */
@@ -207,9 +207,10 @@ open_transport(struct link * l, clock_ns now, struct error * e)
 	if (url_parse(&l->url, l->options.urls[l->attempts.url], e))
 		return (-1);
 	url_describe(&l->url, l->peer);
+	l->timeout = l->options.connect_timeout;
 	if (l->url.connection_timeout_ms >= 0)
-		timeout = CLOCK_MS(l->url.connection_timeout_ms);
-	l->connect_deadline = now + timeout;
+		l->timeout = CLOCK_MS(l->url.connection_timeout_ms);
+	l->connect_deadline = now + l->timeout;
 	/* Anew each time: certificates are renewed under a running relay. */
 	if (l->url.tls && (l->tls = tls_context_new(&l->options.tls, e)) == NULL)
 		return (-1);
@@ -362,7 +363,7 @@ renew(struct link * l, clock_ns now, struct error * e)
 		l->renewing = now < l->renew_by;
 		return (0);
 	}
-	l->connect_deadline = now + l->options.connect_timeout;
+	l->connect_deadline = now + l->timeout;
 	if (session_renew(&l->session))
 		return (error_set(e, EXIT_BUG, "no room for a control frame"));
 	return (0);
@@ -421,7 +422,7 @@ on_blocked(void * context, bool blocked, const char * reason)
 	if (blocked && l->session.phase == SESSION_UP)
 		l->renewing = false;
 	if (!blocked && l->session.phase < SESSION_UP)
-		l->connect_deadline = l->now + l->options.connect_timeout;
+		l->connect_deadline = l->now + l->timeout;
 	l->events.blocked(l->context, blocked, reason);
 }
 
@@ -513,7 +514,7 @@ timers(struct link * l, clock_ns now, struct error * e)
 	}
 	if (l->session.phase == SESSION_NO_CHANNEL && now >= l->reopen_at) {
 		l->reopen_at = CLOCK_NEVER;
-		l->connect_deadline = now + l->options.connect_timeout;
+		l->connect_deadline = now + l->timeout;
 		if (session_reopen(&l->session))
 			return (error_set(e, EXIT_BUG, "no room for a control frame"));
 	}

@@ -14,7 +14,7 @@ import pytest
 from conftest import wait_until
 from trickle import Trickle
 
-CONFIGURATION = 78
+PERMISSION, CONFIGURATION = 77, 78
 
 
 class Manager:
@@ -194,6 +194,28 @@ def test_a_certificate_expires_and_is_renewed_under_a_running_relay(stack, datab
     running.wait_log("broker_connected", 30, count=2)
     broker.take(queue, 1)
     assert running.stop() == 0
+
+
+def test_a_client_certificate_alone_lets_the_relay_in(stack, database, broker, relay):
+    """auth: external.  Without such a user the remedy is named; then somebody creates it."""
+    queue = broker.queue()
+    queued(database, queue)
+    config = over_tls(stack)
+    config["rabbitmq"]["auth"] = "external"
+    for key, kind in (("cert_file", "pem"), ("key_file", "key")):
+        config["rabbitmq"]["tls"][key] = f"{stack.env['TLS_DIR']}/client.{kind}"
+    refused = relay(config=config)
+    assert refused.wait() == PERMISSION
+    line = refused.log(level="error")[-1]
+    assert "EXTERNAL" in line["error"] and "client certificate" in line["remedy"]
+    stack.rabbitmqctl("add_user", "client", "")
+    try:
+        stack.rabbitmqctl("set_permissions", "-p", "/", "client", "", ".*", "")
+        running = relay(config=config)
+        broker.take(queue, 1)
+        assert running.stop() == 0
+    finally:
+        stack.rabbitmqctl("delete_user", "client")
 
 
 @pytest.mark.parametrize("name, text, remedy", [("expired", "certificate has expired", "renew the broker's certificate"),
