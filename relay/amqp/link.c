@@ -5,15 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "amqp/attempts.h"
-#include "amqp/codec.h"
-#include "amqp/confirms.h"
-#include "amqp/outbound.h"
-#include "amqp/reply.h"
-#include "amqp/session.h"
-#include "amqp/transport.h"
-#include "amqp/url.h"
-#include "base/file.h"
+#include "amqp/link_state.h"
 
 /*
  * The link ties together: transport (bytes), session (conversation), codec
@@ -35,81 +27,9 @@
 #define SEND_MAX (8 * 1024 * 1024) /* bytes in one flush, likewise */
 #define SEND_PARTS 64
 #define CONTROL_ROOM (4 * 1024 * 1024) /* of the buffer beyond send_buffer_max */
-#define RENEW_PATIENCE CLOCK_MS(500)   /* for what is in flight to be settled */
-#define KEEPALIVE_S 60                 /* while no heartbeat is asked for */
 #define CLOSE_TIMEOUT CLOCK_S(2)
-#define DEFAULT_EXCHANGE "amq.default" /* as the broker writes it */
 
-enum state {
-	STATE_WAITING,    /* no socket; the next attempt is at retry_at */
-	STATE_CONNECTING, /* TCP and TLS */
-	STATE_TALKING,    /* the session says how far */
-	STATE_ABORTED,
-	STATE_CLOSED
-};
-
-struct link {
-	struct link_options options;
-	struct link_events events;
-	void * context;
-	enum state state;
-	clock_ns now;   /* of the last call that told the time */
-	clock_ns lease; /* nothing is written at or after it */
-
-	struct attempts attempts;
-	struct url url;
-	char peer[URL_DESCRIPTION_MAX];
-	clock_ns retry_at;
-	clock_ns timeout;          /* of this url */
-	clock_ns connect_deadline; /* for everything before up */
-
-	struct tls_context * tls;
-	struct transport * transport;
-	struct session session;
-	struct codec codec;
-	struct outbound out;
-	struct confirms confirms;
-	clock_ns reopen_at; /* CLOCK_NEVER: no channel waits for it */
-	bool renewing;      /* the channel is to be replaced ... */
-	clock_ns renew_by;  /* ... if it can be done until then */
-	bool was_up;        /* on this connection */
-	bool is_blocked;
-	bool blamed;  /* it ends over something that was published */
-	bool closing; /* link_close was called */
-
-	char * input;     /* READ_SIZE bytes */
-	bool read_more;   /* the last turn stopped before the end */
-	bool would_block; /* the socket takes no more for now */
-	bool write_failed;
-	struct error write_error;
-	clock_ns last_read;
-	clock_ns last_write;
-};
-
-static const struct session_events session_events;
-
-/* ---- connecting ---- */
-
-static int
-check_tls(struct link * l, struct error * e)
-{
-	struct tls_context * context;
-	struct url url;
-	bool tls = false;
-	size_t i;
-
-	for (i = 0; i < l->options.url_count; i++) {
-		if (url_parse(&url, l->options.urls[i], e))
-			return (-1);
-		tls = tls || url.tls;
-	}
-	if (!tls)
-		return (0);
-	if ((context = tls_context_new(&l->options.tls, e)) == NULL)
-		return (-1);
-	tls_context_free(context);
-	return (0);
-}
+/* ---- making and ending ---- */
 
 struct link *
 link_new(const struct link_options * options, const struct link_events * events, void * context,
@@ -131,7 +51,7 @@ link_new(const struct link_options * options, const struct link_events * events,
 	l->reopen_at = CLOCK_NEVER;
 	outbound_init(&l->out, options->send_buffer_max + CONTROL_ROOM);
 	attempts_init(&l->attempts, options->url_count, options->seed);
-	if (check_tls(l, e))
+	if (link_check_tls(l, e))
 		goto fail;
 	return (l);
 
@@ -196,242 +116,6 @@ fail(struct link * l, clock_ns now, const struct error * reason)
 		l->events.blocked(l->context, false, "");
 	l->events.down(l->context, &e, retry_in);
 }
-
-static int
-open_transport(struct link * l, clock_ns now, struct error * e)
-{
-	const char * server_name = l->options.tls.server_name;
-
-	/* For an error of the url itself; it was valid in link_new. */
-	strcpy(l->peer, "rabbitmq.urls");
-	if (url_parse(&l->url, l->options.urls[l->attempts.url], e))
-		return (-1);
-	url_describe(&l->url, l->peer);
-	l->timeout = l->options.connect_timeout;
-	if (l->url.connection_timeout_ms >= 0)
-		l->timeout = CLOCK_MS(l->url.connection_timeout_ms);
-	l->connect_deadline = now + l->timeout;
-	/* Anew each time: certificates are renewed under a running relay. */
-	if (l->url.tls && (l->tls = tls_context_new(&l->options.tls, e)) == NULL)
-		return (-1);
-	l->transport = transport_open(
-	    &(struct transport_options){.host = l->url.host,
-		.port = l->url.port,
-		.context = l->tls,
-		.name = server_name != NULL ? server_name : l->url.host,
-		.keepalive_s = l->options.heartbeat_s > 0 ? (int)l->options.heartbeat_s :
-							    KEEPALIVE_S,
-		.deadline = l->connect_deadline},
-	    now, e);
-	return (l->transport == NULL ? -1 : 0);
-}
-
-static int
-find_password(struct link * l, struct error * e)
-{
-	if (l->options.external_auth)
-		return (0);
-	if (l->options.password_file != NULL)
-		return (file_read_secret(l->options.password_file, l->url.password,
-		    sizeof(l->url.password), e));
-	if (l->url.has_password)
-		return (0);
-	if (strcmp(l->url.user, "guest") == 0) {
-		strcpy(l->url.password, "guest");
-		return (0);
-	}
-	error_set(e, EXIT_CONFIGURATION, "no password for user \"%s\"", l->url.user);
-	return (error_remedy(e, "set rabbitmq.password_file, or put it into rabbitmq.urls"));
-}
-
-static int
-begin_session(struct link * l, clock_ns now, struct error * e)
-{
-	struct session_options options = {.user = l->url.user,
-	    .password = l->url.password,
-	    .vhost = l->url.vhost,
-	    .connection_name = l->options.connection_name,
-	    .external = l->options.external_auth,
-	    .heartbeat_s = l->options.heartbeat_s};
-
-	if (l->url.heartbeat_s >= 0)
-		options.heartbeat_s = (uint32_t)l->url.heartbeat_s;
-	if (options.connection_name == NULL)
-		options.connection_name = "outbox-relay";
-	if (find_password(l, e) ||
-	    session_begin(&l->session, &options, &session_events, l, &l->out, &l->codec, e))
-		return (-1);
-	l->state = STATE_TALKING;
-	l->last_read = l->last_write = now;
-	return (0);
-}
-
-/* Go on with the transport; then begin to talk. */
-static int
-connecting(struct link * l, clock_ns now, struct error * e)
-{
-	switch (transport_progress(l->transport, now, e)) {
-	case TRANSPORT_CONNECTING:
-		return (0);
-	case TRANSPORT_READY:
-		return (begin_session(l, now, e));
-	default:
-		return (-1);
-	}
-}
-
-/* ---- what the session tells ---- */
-
-static void
-on_up(void * context)
-{
-	struct link * l = context;
-
-	confirms_reset(&l->confirms);
-	/* Nobody needs to know: nothing was in flight. */
-	if (l->renewing) {
-		l->renewing = false;
-		return;
-	}
-	l->was_up = true;
-	attempts_up(&l->attempts, l->now);
-	l->events.up(l->context, l->peer);
-}
-
-/*
- * The exchange that the broker means, as the messages in flight have it: a name
- * that none of them bears would be blamed for nothing, again and again.
- */
-static struct bytes
-meant(const struct link * l, struct bytes named)
-{
-	if (bytes_equal(named, bytes_from(DEFAULT_EXCHANGE)) &&
-	    confirms_has_exchange(&l->confirms, bytes_from("")))
-		return (bytes_from(""));
-	if (bytes_present(named) && confirms_has_exchange(&l->confirms, named))
-		return (named);
-	return (BYTES_NONE);
-}
-
-static void
-on_channel_closed(void * context, const struct error * e, struct bytes exchange)
-{
-	struct link * l = context;
-
-	l->renewing = false;
-	l->reopen_at = l->now + attempts_channel_closed(&l->attempts, l->now);
-	exchange = meant(l, exchange);
-	confirms_reset(&l->confirms);
-	l->events.channel_closed(l->context, e, exchange);
-}
-
-/* fail follows.  What a person closes an idle connection over is no fault. */
-static void
-on_blamed(void * context, const struct error * e)
-{
-	struct link * l = context;
-
-	if (l->confirms.unsettled == 0)
-		return;
-	confirms_reset(&l->confirms);
-	l->blamed = true;
-	l->events.channel_closed(l->context, e, BYTES_NONE);
-}
-
-/*
- * A channel may be refused for good where another one is not: in RabbitMQ (3.10
- * at least) it keeps for each quorum queue whom it took for the leader, and nacks
- * everything if that node was lost just before its first message, until the node
- * returns.  So nacks lead to a new channel (V), once what is in flight is
- * settled (D), and less and less often, since a full queue may be the reason.
- */
-static void
-on_nack(struct link * l)
-{
-	if (l->renewing || l->closing || l->is_blocked || !attempts_nacked(&l->attempts, l->now))
-		return;
-	l->renewing = true;
-	l->renew_by = l->now + RENEW_PATIENCE;
-}
-
-static int
-renew(struct link * l, clock_ns now, struct error * e)
-{
-	if (!l->renewing || l->session.phase != SESSION_UP)
-		return (0);
-	if (l->confirms.unsettled > 0) {
-		l->renewing = now < l->renew_by;
-		return (0);
-	}
-	l->connect_deadline = now + l->timeout;
-	if (session_renew(&l->session))
-		return (error_set(e, EXIT_BUG, "no room for a control frame"));
-	return (0);
-}
-
-static void
-on_settled(void * context, const struct confirms_entry * entry, bool nacked)
-{
-	struct link * l = context;
-	struct error e;
-
-	if (nacked) {
-		on_nack(l);
-		reply_nacked(entry->message, &e);
-		l->events.settled(l->context, entry->ticket, LINK_NACKED, &e);
-	} else if (entry->return_code != 0) {
-		reply_returned(entry->message, entry->return_code, &e);
-		l->events.settled(l->context, entry->ticket, LINK_RETURNED, &e);
-	} else
-		l->events.settled(l->context, entry->ticket, LINK_CONFIRMED, NULL);
-}
-
-static int
-on_confirmed(void * context, uint64_t tag, bool multiple, bool nacked, struct error * e)
-{
-	struct link * l = context;
-
-	if (confirms_settle(&l->confirms, tag, multiple, nacked, on_settled, l))
-		return (error_set(e, EXIT_UNREACHABLE,
-		    "the broker confirmed delivery tag %llu, "
-		    "which was not used",
-		    (unsigned long long)tag));
-	return (0);
-}
-
-static int
-on_returned(void * context, int64_t id, uint16_t code, struct error * e)
-{
-	struct link * l = context;
-
-	if (confirms_return(&l->confirms, id, code))
-		return (error_set(e, EXIT_UNREACHABLE,
-		    "the broker returned message %lld, which is "
-		    "not in flight",
-		    (long long)id));
-	return (0);
-}
-
-static void
-on_blocked(void * context, bool blocked, const char * reason)
-{
-	struct link * l = context;
-
-	l->is_blocked = blocked;
-	/* It reads nothing meanwhile, so it has had no time to answer. */
-	if (blocked && l->session.phase == SESSION_UP)
-		l->renewing = false;
-	if (!blocked && l->session.phase < SESSION_UP)
-		l->connect_deadline = l->now + l->timeout;
-	l->events.blocked(l->context, blocked, reason);
-}
-
-static const struct session_events session_events = {.up = on_up,
-    .channel_closed = on_channel_closed,
-    .blamed = on_blamed,
-    .confirmed = on_confirmed,
-    .returned = on_returned,
-    .blocked = on_blocked};
 
 /* ---- moving bytes ---- */
 
@@ -550,7 +234,7 @@ talking(struct link * l, clock_ns now, short revents, struct error * e)
 		l->state = STATE_CLOSED;
 		return (0);
 	}
-	if (renew(l, now, e) || timers(l, now, e))
+	if (link_renew(l, now, e) || timers(l, now, e))
 		return (-1);
 	flush(l);
 	return (0);
@@ -618,12 +302,12 @@ link_turn(struct link * l, clock_ns now, short revents)
 	error_clear(&e);
 	l->now = now;
 	if (l->state == STATE_WAITING && now >= l->retry_at) {
-		if ((rc = open_transport(l, now, &e)) == 0)
+		if ((rc = link_connect(l, now, &e)) == 0)
 			l->state = STATE_CONNECTING;
 		revents = 0;
 	}
 	if (l->state == STATE_CONNECTING && rc == 0) {
-		if ((rc = connecting(l, now, &e)) == 0 && l->state == STATE_TALKING)
+		if ((rc = link_connecting(l, now, &e)) == 0 && l->state == STATE_TALKING)
 			flush(l);
 	} else if (l->state == STATE_TALKING)
 		rc = talking(l, now, revents, &e);
