@@ -480,8 +480,9 @@ connection_read(struct connection * connection)
 {
 	struct pollfd fd = {.fd = PQsocket(connection->conn), .events = POLLIN};
 
+	/* When nothing is owed, rows need not wait for one more look. */
 	for (int i = 0; i < READS_PER_TURN && connection->state == OPEN; i++) {
-		if (i > 0 && poll(&fd, 1, 0) <= 0)
+		if (i > 0 && (connection->pending == 0 || poll(&fd, 1, 0) <= 0))
 			break;
 		if (PQconsumeInput(connection->conn) != 1) {
 			/* What came before the end is read first: it may say why. */
