@@ -108,6 +108,9 @@ class Run:
     def drain(self, scheduled=False):
         """To the end of all that is under way.  False: not in time."""
         if not self.place.drained(DRAIN_S + SETTLE_S, scheduled):
+            stuck = self.place.stuck()
+            self.history.add("stuck", text=stuck)
+            print(f"not everything drained\n{stuck}", flush=True)
             return False
         self.history.add("drained")
         return True
@@ -162,7 +165,7 @@ def run(given, servers, faults, allowed, total):
             total[name] = total.get(name, 0) + count
         one.place.remove()
     print(", ".join(f"{name}: {value}" for name, value in judgement.figures.items()))
-    print(judgement if drained else f"not everything drained\n{judgement}", flush=True)
+    print(judgement, flush=True)
     if not drained or not judgement.well():
         print(f"history and logs: {one.directory.relative_to(ROOT)}")
     return drained and judgement.well()

@@ -1,4 +1,4 @@
-"""The consumers of a run: a thread for each queue, with the check of the inbox in the handler's transaction.
+"""The consumers of a run: a thread for each queue, with the inbox in the handler's transaction.
 
 A message is written into the history when it arrives; it is acknowledged when its effect has committed.
 """
@@ -8,15 +8,11 @@ import time
 
 import pika
 import psycopg2
-import psycopg2.extras
 
 from workload import connection_lost
 
-TABLES = """
-CREATE TABLE claim (consumer text, message_id text, PRIMARY KEY (consumer, message_id));
-CREATE TABLE effect (consumer text, message_id text);
-"""
-CLAIM = "INSERT INTO claim VALUES %s ON CONFLICT DO NOTHING RETURNING message_id"
+TABLES = "CREATE TABLE effect (consumer text, message_id text)"
+HANDLE = "INSERT INTO effect SELECT %s, new FROM inbox.claim(%s, %s) AS new"
 IDLE_S = 0.02
 RETRY_S = 0.1
 CONNECT_TIMEOUT_S = 5
@@ -52,11 +48,7 @@ class Consumer(threading.Thread):
                 if self.database is None:
                     self.database = psycopg2.connect(self.dsn, connect_timeout=CONNECT_TIMEOUT_S)
                 with self.database, self.database.cursor() as cursor:
-                    new = psycopg2.extras.execute_values(cursor, CLAIM, [(self.queue, m) for m in sorted(set(ids))],
-                                                         fetch=True)
-                    if new:
-                        psycopg2.extras.execute_values(cursor, "INSERT INTO effect VALUES %s",
-                                                       [(self.queue, m) for (m,) in new])
+                    cursor.execute(HANDLE, [self.queue, self.queue, ids])
                 return
             except psycopg2.Error as failure:
                 if not connection_lost(failure):

@@ -343,7 +343,9 @@ def binding_deleted(place, random):
     return lambda: at_broker(place, lambda channel: place.bind(channel, "routed"))
 
 
-@kind("queue_deleted", "topology", (0.5, 4), weight=3, peer=False)
+# Not in a cluster: RabbitMQ 3.10 makes a queue for good unavailable when a node that missed its end comes back after it
+# was declared anew.
+@kind("queue_deleted", "topology", (0.5, 4), weight=3, peer=False, servers="single")
 def queue_deleted(place, random):
     at_broker(place, lambda channel: channel.queue_delete("lossy"))
     return lambda: at_broker(place, lambda channel: place.declare_queue(channel, "lossy"))

@@ -117,6 +117,7 @@ class Place:
         # Of the consumers' own, and none that loses what it had not replicated.
         self.handlers = Database(self.stack)
         self.handlers.create()
+        self.handlers.migrate("inbox")
         self.handlers.execute(consumer.TABLES)
         self.furnish_broker()
         self.links = {}
@@ -234,7 +235,7 @@ class Place:
 
     def messages_in_queues(self):
         with self.channel() as channel:
-            return sum(channel.queue_declare(queue, passive=True).method.message_count for queue in self.queues())
+            return {queue: channel.queue_declare(queue, passive=True).method.message_count for queue in self.queues()}
 
     def channels_closed(self):
         """Each basic.publish that closed a channel, by the broker's own log: a death of that channel."""
@@ -258,13 +259,22 @@ class Place:
         deadline = time.monotonic() + timeout_s
         while time.monotonic() < deadline:
             with contextlib.suppress(psycopg2.Error, pika.exceptions.AMQPError, OSError):
-                if (self.under_way(scheduled) == 0 and self.messages_in_queues() == 0
+                if (self.under_way(scheduled) == 0 and not any(self.messages_in_queues().values())
                         and all(c.quiet_s() > QUIET_S for c in self.consumers.values())):
                     return True
             if self.relays.failure is not None:
                 raise self.relays.failure
             time.sleep(POLL_S)
         return False
+
+    def stuck(self):
+        """What is under way though it should not be, for people."""
+        queues = f"rabbit: {self.messages_in_queues()}"
+        quiet = f"quiet for: { {queue: round(c.quiet_s(), 1) for queue, c in self.consumers.items()} }"
+        delayed = self.query("SELECT waits_for, exchange, count(*), min(id), min(next_attempt_at)::text, max(attempts), max(last_error)"
+                             " FROM outbox.delayed GROUP BY 1, 2 ORDER BY 1, 2")
+        return "\n".join([queues, quiet, f"backlog: {self.query('SELECT * FROM outbox.backlog()')}",
+                          *(f"delayed: {row}" for row in delayed)])
 
     # ---- the end ----
 

@@ -189,11 +189,15 @@ def judge_phantoms(history, judgement):
 
 
 def judge_order(history, judgement):
-    """O, in each queue.  What is scheduled takes its place when it falls due."""
+    """O, in each queue.  What is scheduled takes its place when it falls due.
+
+    Where the broker says of the first that came of a message that it had delivered it before, nobody saw its place.
+    """
     committed = {message_id: (written.key if written.due is None else None, written.sequence)
                  for message_id, written in history.written.items() if written.must}
     for queue, events in history.arrived.items():
-        arrived = [event["id"] for event in events if event["id"] in committed]
+        first = {event["id"]: event for event in reversed(events)}
+        arrived = [event["id"] for event in events if event["id"] in committed and not first[event["id"]]["redelivered"]]
         for key, before, after in check(committed, arrived).disorder:
             judgement.add("O", f"in {queue}: {after} of {key} came after {before}")
 

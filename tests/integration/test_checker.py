@@ -193,6 +193,13 @@ def test_a_later_one_before_an_earlier_one_of_its_key_though_to_another_queue(fo
     assert forged.found() == {"O"}
 
 
+def test_what_first_came_as_a_redelivery_has_no_place(forged):
+    forged.without("delivered", id="a3")
+    forged.arrive(3.9, "a3", "q", redelivered=True)
+    forged.arrive(3.95, "a3", "q", redelivered=True)
+    assert not forged.found()
+
+
 def test_more_repeats_than_the_deaths_explain(forged):
     forged.arrive(5, "g1", "q")
     assert not forged.found()
