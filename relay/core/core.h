@@ -227,7 +227,8 @@ void core_on_link_down(struct core * core, clock_ns now, enum core_link link);
  * The broker closed the channel, or the connection, because of something that
  * was published.  The link counts as down until core_on_link_up.  ${exchange}:
  * the broker named it (404, 403); otherwise BYTES_NONE, and the culprit will
- * be isolated.  ${reason}: for people, copied.  For a confirm that does not
+ * be isolated, as it is when nothing in flight on the link goes to that
+ * exchange.  ${reason}: for people, copied.  For a confirm that does not
  * come, what was in flight goes on waiting when it is published again, as if
  * nothing had happened: probes close channels more often than confirm_timeout.
  */
