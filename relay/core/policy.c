@@ -61,26 +61,35 @@ stand_behind(struct core * core, clock_ns now, uint32_t place)
 		order_hold(core, place);
 }
 
-/* The first of its chain, or one without a chain, and all behind it. */
+/*
+ * The first of its chain, or one without a chain.  Those that came after it
+ * line up behind it; but one that was written before it (it was scheduled, or
+ * a person has put one back) is not behind it, and goes on.
+ */
 static void
 put_aside(struct core * core, clock_ns now, uint32_t place, const struct row_move * move,
     struct text * reason)
 {
 	const struct row * row = rows_at(&core->rows, place);
-	uint32_t behind;
+	int64_t id = row->id;
+	uint32_t next;
 
 	if (row->key == 0 || (move->fate == FATE_DEAD && !core->options.retry.hold)) {
 		lay_aside(core, now, place, move, reason);
 		return;
 	}
-	behind = order_dissolve(core, place);
+	next = order_dissolve(core, place);
 	lay_aside(core, now, place, move, reason);
 	if (row->state == ROW_ASIDE)
 		order_hold(core, place);
-	while (behind != ROW_NONE) {
-		place = behind;
-		behind = rows_at(&core->rows, place)->next;
-		stand_behind(core, now, place);
+	while ((place = next) != ROW_NONE) {
+		next = rows_at(&core->rows, place)->next;
+		if (rows_at(&core->rows, place)->id > id)
+			stand_behind(core, now, place);
+		else {
+			rows_at(&core->rows, place)->next = ROW_NONE;
+			order_join(core, place);
+		}
 	}
 }
 

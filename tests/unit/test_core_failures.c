@@ -377,6 +377,27 @@ fresh_rows_wait_for_a_scheduled_one_before_them(void ** state)
 }
 
 static void
+what_was_written_before_a_scheduled_one_is_not_behind_it(void ** state)
+{
+	uint64_t ticket;
+
+	(void)state;
+	fetching();
+	searching(SEARCH_DUE_ALL);
+	found(delayed(rows(7, "a"), MESSAGE_SCHEDULED, 0), false, CLOCK_NEVER);
+	ticket = published(7);
+	answer(rows(5, "aa"), 1, false);
+	fetched(rows(8, "a"), 1, true);
+	fetching();
+	expect(CORE_NOTHING);
+	settled(ticket, CORE_NACKED);
+	confirmed(published(5));
+	published(6);
+	marked(1);
+	moves(0, 7, FATE_RETRY, 1);
+}
+
+static void
 a_delayed_one_is_left_out_while_an_earlier_one_is_on_its_way_there(void ** state)
 {
 	uint64_t first;
@@ -1201,6 +1222,7 @@ main(void)
 	    TEST(a_scheduled_message_goes_by_main_in_its_key_s_turn),
 	    TEST(a_scheduled_message_obeys_the_hold_of_its_key),
 	    TEST(fresh_rows_wait_for_a_scheduled_one_before_them),
+	    TEST(what_was_written_before_a_scheduled_one_is_not_behind_it),
 	    TEST(a_delayed_one_is_left_out_while_an_earlier_one_is_on_its_way_there),
 	    TEST(no_search_while_the_pool_is_full),
 	    TEST(bytes_bound_the_pool),
