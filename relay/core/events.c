@@ -57,7 +57,8 @@ take_fresh(struct core * core, clock_ns now, const struct message * message, uin
 		return;
 	}
 	rows_at(&core->rows, place)->key = message->key;
-	if (message->held || order_is_held(core, message->key))
+	if (message->held || order_is_held(core, message->key) ||
+	    order_is_suspected(core, message->key))
 		policy_behind(core, now, place);
 	else
 		order_join(core, place);

@@ -15,7 +15,8 @@
  * a place, or for its key; then neither could be published nor marked.  That
  * does not happen, for these reasons (V):
  *  - Of the fresh rows the oldest goes first.  It waits only for an earlier
- *    one of its key, which is before it or in the pool.
+ *    one of its key, which is before it, or in the pool and goes by main as it
+ *    does; a fresh row that would wait for suspects is put aside instead.
  *  - The pool goes before all fresh rows but the very next one of the run, so
  *    nobody takes a place who could be stuck behind one that waits for the pool.
  *  - That very next one, and the pool, take turns, so neither starves.

@@ -23,10 +23,23 @@ order_join(struct core * core, uint32_t place)
 	struct row * row = rows_at(&core->rows, place);
 	uint32_t before = keys_put(&core->chains, row->key, place);
 
-	if (before == KEYS_NONE)
+	if (before == KEYS_NONE) {
 		make_ready(core, place);
-	else
-		rows_at(&core->rows, before)->next = place;
+		return;
+	}
+	rows_at(&core->rows, before)->next = place;
+	row->suspected |= rows_at(&core->rows, before)->suspected;
+}
+
+bool
+order_is_suspected(const struct core * core, uint64_t key)
+{
+	uint32_t last;
+
+	if (core->rows.pool.count == 0)
+		return (false);
+	last = keys_get(&core->chains, key);
+	return (last != KEYS_NONE && rows_at(&core->rows, last)->suspected);
 }
 
 void

@@ -63,6 +63,7 @@ struct row {
 	uint8_t link;         /* that carries it: enum core_link */
 	uint8_t publications; /* so far; stays at 255 */
 	bool probes;          /* its lane */
+	bool suspected;       /* goes by suspects, or behind one that does */
 	bool ends_interval;   /* no row of its interval comes after it */
 };
 

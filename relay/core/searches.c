@@ -167,6 +167,7 @@ take(struct core * core, clock_ns now, const struct message * message, bool head
 	place = rows_add_delayed(&core->rows, message, fate_of(core, message));
 	row = rows_at(&core->rows, place);
 	row->link = message->attempts > 0 || is_probe(core) ? CORE_SUSPECTS : CORE_MAIN;
+	row->suspected = row->link == CORE_SUSPECTS;
 	row->from = LANE_NONE;
 	if (core->search.what == SEARCH_LANE) {
 		row->from = core->search.lane;

@@ -177,6 +177,8 @@ uint32_t order_dissolve(struct core * core, uint32_t place);
 void order_hold(struct core * core, uint32_t place);
 void order_let_go(struct core * core, uint32_t place);
 bool order_is_held(const struct core * core, uint64_t key);
+/* Whether the next one of the key would wait for one that goes by suspects. */
+bool order_is_suspected(const struct core * core, uint64_t key);
 /* Whether an earlier message of the key was put aside and is not committed. */
 bool order_is_held_before(const struct core * core, uint64_t key, int64_t id);
 

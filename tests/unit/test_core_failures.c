@@ -398,6 +398,22 @@ what_was_written_before_a_scheduled_one_is_not_behind_it(void ** state)
 }
 
 static void
+fresh_rows_do_not_wait_for_suspects(void ** state)
+{
+	(void)state;
+	fetching();
+	searching(SEARCH_DUE_ALL);
+	found(delayed(rows(7, "a"), MESSAGE_RETRY, 1), false, CLOCK_NEVER);
+	core_on_link_down(core, now, CORE_SUSPECTS);
+	answer(rows(5, "ab"), 1, true);
+	fetching();
+	published(6);
+	marked(1);
+	moves(0, 5, FATE_BEHIND, 0);
+	assert_false(action.record.moves[0].delayed);
+}
+
+static void
 a_delayed_one_is_left_out_while_an_earlier_one_is_on_its_way_there(void ** state)
 {
 	uint64_t first;
@@ -1223,6 +1239,7 @@ main(void)
 	    TEST(a_scheduled_message_obeys_the_hold_of_its_key),
 	    TEST(fresh_rows_wait_for_a_scheduled_one_before_them),
 	    TEST(what_was_written_before_a_scheduled_one_is_not_behind_it),
+	    TEST(fresh_rows_do_not_wait_for_suspects),
 	    TEST(a_delayed_one_is_left_out_while_an_earlier_one_is_on_its_way_there),
 	    TEST(no_search_while_the_pool_is_full),
 	    TEST(bytes_bound_the_pool),
