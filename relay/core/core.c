@@ -128,18 +128,21 @@ core_free(struct core * core)
 /* ---- what may be done now ---- */
 
 bool
-is_quiet(const struct core * core, clock_ns now)
+is_quiet(const struct core * core)
 {
-	return (held_rows(core) == 0 && core->rows.pool.count == 0 && !core->marking &&
-	    core->lanes.draining == 0 && lanes_probe_at(&core->lanes) > now);
+	const struct lanes * lanes = &core->lanes;
+
+	return (held_rows(core) == 0 && core->rows.pool.count == lanes->probing && !core->marking &&
+	    lanes->draining == 0 && lanes->reported == 0);
 }
 
 static bool
-is_finished(const struct core * core, clock_ns now)
+is_finished(const struct core * core)
 {
 	if (core->stopping)
 		return (in_flight(core) == 0 && !core->marking && !has_unmarked(core));
-	return (core->draining && core->last.fetched && core->last.searched && is_quiet(core, now));
+	return (core->draining && core->last.fetched && core->last.searched && is_quiet(core) &&
+	    in_flight(core) == 0);
 }
 
 static bool
@@ -161,9 +164,9 @@ should_fetch(const struct core * core)
 }
 
 static void
-begin_fetch(struct core * core, clock_ns now, struct core_action * action)
+begin_fetch(struct core * core, struct core_action * action)
 {
-	bool last = core->draining && is_quiet(core, now);
+	bool last = core->draining && is_quiet(core);
 
 	core->fetching = true;
 	core->fetching_new = core->source_empty;
@@ -224,10 +227,10 @@ core_next(struct core * core, clock_ns now, struct core_action * action)
 {
 	action->type = CORE_NOTHING;
 	park(core, now);
-	if (is_finished(core, now))
+	if (is_finished(core))
 		action->type = CORE_FINISHED;
 	else if (should_fetch(core))
-		begin_fetch(core, now, action);
+		begin_fetch(core, action);
 	else if (searches_begin(core, now, action) || begin_reset(core, now, action))
 		return (action->type);
 	else if (marks_due(core, now))

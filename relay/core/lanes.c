@@ -3,23 +3,36 @@
 #include <assert.h>
 
 /*
- * What must stay true: shut and draining count the breakers in those states,
- * so that a relay whose lanes are all well asks for one number a message; and a
+ * What must stay true: the counts are those of the breakers in that state, so
+ * a relay whose lanes are all well asks for one number a message; and a
  * breaker keeps its place while a row refers to it.
  *
  * There are few lanes, so they are simply looked through.
  */
 
+static bool
+is_shut(const struct breaker * breaker)
+{
+	return (breaker->state == BREAKER_OPEN || breaker->state == BREAKER_PROBING);
+}
+
+static void
+count(struct lanes * lanes, const struct breaker * breaker, int by)
+{
+	lanes->shut = (uint16_t)(lanes->shut + by * is_shut(breaker));
+	lanes->probing = (uint16_t)(lanes->probing + by * (breaker->state == BREAKER_PROBING));
+	lanes->draining = (uint16_t)(lanes->draining + by * (breaker->state == BREAKER_DRAINING));
+	lanes->reported = (uint16_t)(lanes->reported + by * breaker->reported);
+}
+
+/* To be probed, it is still as it was reported. */
 static void
 change(struct lanes * lanes, struct breaker * breaker, enum breaker_state state)
 {
-	static const bool shut[] =
-	    {[BREAKER_OPEN] = true, [BREAKER_PROBING] = true, [BREAKER_DRAINING] = false};
-
-	lanes->shut = (uint16_t)(lanes->shut - shut[breaker->state] + shut[state]);
-	lanes->draining = (uint16_t)(lanes->draining - (breaker->state == BREAKER_DRAINING) +
-	    (state == BREAKER_DRAINING));
+	count(lanes, breaker, -1);
 	breaker->state = (uint8_t)state;
+	breaker->reported = breaker->reported && state == BREAKER_PROBING;
+	count(lanes, breaker, 1);
 }
 
 static void
@@ -36,7 +49,8 @@ lanes_clear(struct lanes * lanes)
 {
 	for (uint16_t n = 0; n < lanes->top; n++)
 		drop(&lanes->breaker[n]);
-	lanes->top = lanes->shut = lanes->draining = 0;
+	lanes->top = 0;
+	lanes->shut = lanes->probing = lanes->draining = lanes->reported = 0;
 }
 
 static bool
@@ -56,12 +70,6 @@ find(const struct lanes * lanes, struct bytes exchange, struct bytes routing_key
 			return (n);
 	}
 	return (LANE_NONE);
-}
-
-bool
-lanes_know(const struct lanes * lanes, struct bytes exchange, struct bytes routing_key)
-{
-	return (find(lanes, exchange, routing_key) != LANE_NONE);
 }
 
 static uint16_t
@@ -107,14 +115,33 @@ lanes_open(struct lanes * lanes, struct bytes exchange, struct bytes routing_key
 	return (n);
 }
 
+void
+lanes_report(struct lanes * lanes, const struct lane * lane, clock_ns probe_at)
+{
+	struct breaker * breaker;
+	struct text * reason;
+	uint16_t n;
+
+	if (find(lanes, lane->exchange, lane->routing_key) != LANE_NONE)
+		return;
+	reason = text_new(lane->reason);
+	n = lanes_open(lanes, lane->exchange, lane->routing_key, reason, probe_at);
+	text_unref(reason);
+	if (n == LANE_NONE)
+		return;
+	breaker = &lanes->breaker[n];
+	count(lanes, breaker, -1);
+	breaker->reported = true;
+	count(lanes, breaker, 1);
+}
+
 uint16_t
 lanes_shut(const struct lanes * lanes, struct bytes exchange, struct bytes routing_key)
 {
 	for (uint16_t n = 0; n < lanes->top; n++) {
 		const struct breaker * breaker = &lanes->breaker[n];
 
-		if ((breaker->state == BREAKER_OPEN || breaker->state == BREAKER_PROBING) &&
-		    bytes_equal(text_bytes(breaker->exchange), exchange) &&
+		if (is_shut(breaker) && bytes_equal(text_bytes(breaker->exchange), exchange) &&
 		    (breaker->routing_key == NULL ||
 			bytes_equal(text_bytes(breaker->routing_key), routing_key)))
 			return (n);

@@ -24,6 +24,7 @@ struct breaker {
 	struct text * routing_key; /* NULL: the whole exchange */
 	struct text * reason;
 	uint8_t state;       /* enum breaker_state */
+	bool reported;       /* by the database, and not probed yet */
 	bool drained;        /* draining: the last page was short */
 	uint32_t probe;      /* probing: place of its row */
 	uint32_t references; /* rows on their way there, or from there */
@@ -37,7 +38,9 @@ struct lanes {
 	struct breaker breaker[LANES_MAX];
 	uint16_t top;  /* all places from here on are free */
 	uint16_t shut; /* open or probing */
+	uint16_t probing;
 	uint16_t draining;
+	uint16_t reported;
 };
 
 /**
@@ -56,10 +59,10 @@ uint16_t lanes_open(struct lanes * lanes, struct bytes exchange, struct bytes ro
     struct text * reason, clock_ns probe_at);
 
 /**
- * lanes_know(lanes, exchange, routing_key):
- * Whether it has a breaker, in whatever state.
+ * lanes_report(lanes, lane, probe_at):
+ * Somebody waits in ${lane}, in the database.  If it has no breaker yet, open one.
  */
-bool lanes_know(const struct lanes * lanes, struct bytes exchange, struct bytes routing_key);
+void lanes_report(struct lanes * lanes, const struct lane * lane, clock_ns probe_at);
 
 /**
  * lanes_shut(lanes, exchange, routing_key):

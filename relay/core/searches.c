@@ -28,13 +28,22 @@ can_search(const struct core * core)
 	return (core->source_up && !core->stopping && !core->search.under_way && room(core) > 0);
 }
 
+/* When the next probe is due.  None begins when all else of a drain is done:
+ * where many lanes are bad, there is always one on its way. */
+static clock_ns
+probe_at(const struct core * core)
+{
+	if (core->draining && is_quiet(core))
+		return (CLOCK_NEVER);
+	return (lanes_probe_at(&core->lanes));
+}
+
 clock_ns
 searches_deadline(const struct core * core)
 {
 	if (!can_search(core))
 		return (CLOCK_NEVER);
-	return (clock_min(clock_min(core->search.all_at, core->search.due_at),
-	    lanes_probe_at(&core->lanes)));
+	return (clock_min(clock_min(core->search.all_at, core->search.due_at), probe_at(core)));
 }
 
 static void
@@ -63,7 +72,7 @@ choose_by_turn(struct core * core, clock_ns now, struct search * search)
 	const uint16_t drain = lanes_to_drain(&core->lanes, core->search.lane);
 	const bool wishes[WISHES] = {
 	    [WISH_DUE] = now >= core->search.due_at,
-	    [WISH_PROBE] = now >= lanes_probe_at(&core->lanes),
+	    [WISH_PROBE] = now >= probe_at(core),
 	    [WISH_DRAIN] = drain != LANE_NONE,
 	};
 	unsigned int tried = 0;
@@ -87,7 +96,7 @@ choose_by_turn(struct core * core, clock_ns now, struct search * search)
 static bool
 choose(struct core * core, clock_ns now, struct search * search)
 {
-	bool last = core->draining && !core->last.searched && is_quiet(core, now);
+	bool last = core->draining && !core->last.searched && is_quiet(core);
 
 	if (!last && now < core->search.all_at)
 		return (choose_by_turn(core, now, search));
@@ -246,7 +255,7 @@ core_on_delayed(struct core * core, clock_ns now, const struct found * found)
 	if (core->last.searching && !found->more)
 		core->last.searched = true;
 	core->last.searching = false;
-	if (count > 0)
+	if (count > 0 && !is_probe(core))
 		disturb(core);
 	if (core->search.what == SEARCH_LANE) {
 		found_in_lane(core, now, found);
@@ -256,14 +265,6 @@ core_on_delayed(struct core * core, clock_ns now, const struct found * found)
 		take_all(core, now, found->batch);
 	core->search.due_at = clock_min(core->search.due_at,
 	    found->more ? now : later(now, found->next_in));
-	for (size_t n = 0; n < found->lane_count; n++) {
-		const struct lane * lane = &found->lanes[n];
-		struct text * reason;
-
-		if (lanes_know(&core->lanes, lane->exchange, lane->routing_key))
-			continue;
-		reason = text_new(lane->reason);
-		lanes_open(&core->lanes, lane->exchange, lane->routing_key, reason, now);
-		text_unref(reason);
-	}
+	for (size_t n = 0; n < found->lane_count; n++)
+		lanes_report(&core->lanes, &found->lanes[n], now);
 }

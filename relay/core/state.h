@@ -138,8 +138,9 @@ has_unmarked(const struct core * core)
 	    (core->rows.resolved > core->rows.recorded || core->rows.pool.moves.count > 0));
 }
 
-/* Nothing is left to do but what fetches and searches may bring. */
-bool is_quiet(const struct core * core, clock_ns now);
+/* Nothing is left to do but what fetches and searches may bring; lanes that stay
+ * bad are not waited for, but those of the database are probed once. */
+bool is_quiet(const struct core * core);
 
 /* Something came: a drain is not over. */
 static inline void

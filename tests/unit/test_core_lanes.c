@@ -39,9 +39,8 @@ a_lane_is_an_exchange_or_a_queue_of_it(void ** state)
 	assert_int_equal(lanes_shut(&lanes, name("Y"), name("r")), queue);
 	assert_int_equal(lanes_shut(&lanes, name("Y"), name("s")), LANE_NONE);
 	assert_int_equal(lanes_shut(&lanes, name("Z"), name("r")), LANE_NONE);
-	assert_true(lanes_know(&lanes, name("Y"), name("r")));
-	assert_false(lanes_know(&lanes, name("Y"), whole));
-	assert_false(lanes_know(&lanes, name("X"), name("r")));
+	assert_int_equal(lanes_open(&lanes, name("Y"), name("r"), NULL, 5), queue);
+	assert_int_equal(lanes.shut, 2);
 }
 
 static void
@@ -104,7 +103,6 @@ a_lane_that_is_drained_lets_messages_through(void ** state)
 	assert_int_equal(lanes_shut(&lanes, name("X"), name("r")), LANE_NONE);
 	assert_int_equal(lanes.shut, 0);
 	assert_int_equal(lanes.draining, 1);
-	assert_true(lanes_know(&lanes, name("X"), whole));
 	/* It may go bad again. */
 	assert_int_equal(lanes_open(&lanes, name("X"), whole, NULL, 7), lane);
 	assert_int_equal(lanes_probe_at(&lanes), 7);
@@ -132,7 +130,6 @@ a_drained_lane_stays_while_rows_refer_to_it(void ** state)
 	assert_int_equal(lanes_to_drain(&lanes, 0), lane);
 	assert_true(lanes.breaker[lane].drained_to == INT64_MIN);
 	lanes_drained(&lanes, lane, INT64_MAX, false);
-	assert_false(lanes_know(&lanes, name("X"), whole));
 	assert_int_equal(lanes.draining, 0);
 	assert_int_equal(lanes.top, 0);
 }
@@ -172,6 +169,26 @@ an_empty_lane_is_closed_unless_rows_refer_to_it(void ** state)
 	lanes_empty(&lanes, lane, 12);
 	assert_int_equal(lanes.shut, 0);
 	assert_int_equal(lanes_probe_at(&lanes), CLOCK_NEVER);
+}
+
+static void
+a_reported_lane_is_so_until_it_was_probed(void ** state)
+{
+	struct lane lane = {.exchange = name("X"), .reason = name("why")};
+
+	(void)state;
+	lanes_open(&lanes, name("Y"), whole, NULL, 5);
+	lanes_report(&lanes, &lane, 3);
+	lanes_report(&lanes, &lane, 4);
+	assert_int_equal(lanes.shut, 2);
+	assert_int_equal(lanes.reported, 1);
+	assert_int_equal(lanes_probe_at(&lanes), 3);
+	lanes_probe(&lanes, 1, 9);
+	assert_int_equal(lanes.reported, 1);
+	assert_int_equal(lanes.probing, 1);
+	lanes_reopen(&lanes, 1, 8);
+	assert_int_equal(lanes.reported, 0);
+	assert_int_equal(lanes.probing, 0);
 }
 
 static void
@@ -242,6 +259,7 @@ main(void)
 	    TEST(a_drained_lane_stays_while_rows_refer_to_it),
 	    TEST(lanes_are_drained_in_turn),
 	    TEST(an_empty_lane_is_closed_unless_rows_refer_to_it),
+	    TEST(a_reported_lane_is_so_until_it_was_probed),
 	    TEST(there_are_so_many_lanes_and_no_more),
 	    TEST(a_text_lives_until_nobody_refers_to_it),
 	    TEST(a_long_text_is_cut_between_characters),
