@@ -92,6 +92,14 @@ choose_by_turn(struct core * core, clock_ns now, struct search * search)
 	return (true);
 }
 
+/* Asked once a message: most of the time nothing is. */
+static bool
+may_be_due(const struct core * core, clock_ns now)
+{
+	return (now >= core->search.all_at || now >= core->search.due_at || core->lanes.shut > 0 ||
+	    core->lanes.draining > 0 || core->draining);
+}
+
 /* What to look for now; false: nothing. */
 static bool
 choose(struct core * core, clock_ns now, struct search * search)
@@ -114,7 +122,7 @@ searches_begin(struct core * core, clock_ns now, struct core_action * action)
 	struct search * search = &action->fetch_delayed;
 	size_t held = 0;
 
-	if (!can_search(core))
+	if (!may_be_due(core, now) || !can_search(core))
 		return (false);
 	*search = (struct search){
 	    .rows = rows->pool.max - rows->pool.count,
