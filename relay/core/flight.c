@@ -37,12 +37,16 @@ first_fresh(const struct core * core, const struct ready * ready)
 	return (rows_in_pool(&core->rows, place) ? ROW_NONE : place);
 }
 
+/* The rows of the pool take turns, by their places. */
 static uint32_t
-first_delayed(const struct core * core, const struct ready * ready)
+next_delayed(const struct core * core, const struct ready * ready)
 {
+	uint32_t place;
+
 	if (ready->count == 0 || core->rows.pool.count == 0)
 		return (ROW_NONE);
-	return (ready_from(ready, (uint32_t)core->rows.mask + 1));
+	place = ready_from(ready, core->pool_turn);
+	return (place != ROW_NONE ? place : ready_from(ready, (uint32_t)core->rows.mask + 1));
 }
 
 static bool
@@ -62,7 +66,7 @@ next_again(const struct core * core, enum core_link link)
 	const struct ready * ready = &core->ready[link][READY_AGAIN];
 	uint32_t place = first_fresh(core, ready);
 
-	return (place != ROW_NONE ? place : first_delayed(core, ready));
+	return (place != ROW_NONE ? place : next_delayed(core, ready));
 }
 
 uint32_t
@@ -81,11 +85,11 @@ flight_next(const struct core * core, clock_ns now)
 	if (core->counts.unrecorded >= core->options.window)
 		return (ROW_NONE);
 	if (suspects)
-		delayed = first_delayed(core, &core->ready[CORE_SUSPECTS][READY_NEW]);
+		delayed = next_delayed(core, &core->ready[CORE_SUSPECTS][READY_NEW]);
 	if (main) {
 		fresh = first_fresh(core, &core->ready[CORE_MAIN][READY_NEW]);
 		if (delayed == ROW_NONE)
-			delayed = first_delayed(core, &core->ready[CORE_MAIN][READY_NEW]);
+			delayed = next_delayed(core, &core->ready[CORE_MAIN][READY_NEW]);
 	}
 	if (delayed == ROW_NONE)
 		return (fresh);
@@ -118,6 +122,8 @@ flight_begin(struct core * core, clock_ns now, uint32_t place, struct core_actio
 	if (row->publications < UINT8_MAX)
 		row->publications++;
 	core->ring_was_last = !rows_in_pool(&core->rows, place);
+	if (!core->ring_was_last)
+		core->pool_turn = place + 1;
 
 	row->state = ROW_IN_FLIGHT;
 	row->ticket = ++core->serial << core->place_bits | place;

@@ -192,6 +192,16 @@ policy_isolate(struct core * core, clock_ns now, enum core_link link, struct tex
 	policy_refused(core, now, place, false, reason);
 }
 
+/* One message more of those on suspects did not make the broker close it. */
+static void
+calm_down(struct core * core)
+{
+	if (++core->answered < core->limit)
+		return;
+	core->answered = 0;
+	core->limit = core->limit < CORE_SUSPECTS_MAX / 2 ? 2 * core->limit : CORE_SUSPECTS_MAX;
+}
+
 void
 policy_answered(struct core * core, uint32_t place)
 {
@@ -202,10 +212,8 @@ policy_answered(struct core * core, uint32_t place)
 		row->probes = false;
 		lanes_drain(&core->lanes, lanes_probed_by(&core->lanes, place));
 	}
-	if (row->link != CORE_SUSPECTS || ++core->answered < core->limit)
-		return;
-	core->answered = 0;
-	core->limit = core->limit < CORE_SUSPECTS_MAX / 2 ? 2 * core->limit : CORE_SUSPECTS_MAX;
+	if (row->link == CORE_SUSPECTS)
+		calm_down(core);
 }
 
 /* A name for the eyes of people: at most so much of it, in printf's way. */
@@ -243,6 +251,8 @@ policy_silent(struct core * core, clock_ns now, enum core_link link)
 		    lanes_open(&core->lanes, exchange, routing_key, reason, lanes_next_probe(now)),
 		    reason);
 		text_unref(reason);
+		if (link == CORE_SUSPECTS)
+			calm_down(core);
 	}
 	flight_lost(core, link);
 }

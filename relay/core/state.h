@@ -49,6 +49,7 @@ struct core {
 	uint32_t answered;   /* there, since the limit was changed */
 	uint64_t serial;     /* of the last publication */
 	uint32_t place_bits; /* a ticket is a serial and, below it, a place */
+	uint32_t pool_turn;  /* place after the last one of the pool published */
 	bool ring_was_last;  /* of ring and pool, to publish */
 	char reason[256];    /* of the last reset */
 
