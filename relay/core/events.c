@@ -111,7 +111,7 @@ void
 core_on_channel_closed(struct core * core, clock_ns now, enum core_link link, struct bytes exchange,
     struct bytes reason)
 {
-	struct text * text = text_new(reason);
+	struct text * text = text_for_people(reason);
 	enum core_link next = link;
 
 	if (!bytes_present(exchange) || !policy_exchange_closed(core, now, link, exchange, text)) {
@@ -162,7 +162,7 @@ static void
 on_refused(struct core * core, clock_ns now, uint32_t place, enum core_outcome outcome,
     struct bytes reason)
 {
-	struct text * text = text_new(reason);
+	struct text * text = text_for_people(reason);
 
 	if (outcome == CORE_NACKED)
 		core->counts.nacked++;

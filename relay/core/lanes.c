@@ -73,7 +73,7 @@ find(const struct lanes * lanes, struct bytes exchange, struct bytes routing_key
 }
 
 static uint16_t
-add(struct lanes * lanes, struct bytes exchange, struct bytes routing_key, struct text * reason)
+add(struct lanes * lanes, struct bytes exchange, struct bytes routing_key)
 {
 	struct breaker * breaker;
 	uint16_t n = 0;
@@ -88,7 +88,6 @@ add(struct lanes * lanes, struct bytes exchange, struct bytes routing_key, struc
 	*breaker = (struct breaker){
 	    .exchange = text_new(exchange),
 	    .routing_key = text_new(routing_key),
-	    .reason = text_ref(reason),
 	};
 	if (breaker->exchange == NULL ||
 	    (bytes_present(routing_key) && breaker->routing_key == NULL)) {
@@ -107,11 +106,14 @@ lanes_open(struct lanes * lanes, struct bytes exchange, struct bytes routing_key
 	uint16_t n = find(lanes, exchange, routing_key);
 
 	if (n == LANE_NONE)
-		n = add(lanes, exchange, routing_key, reason);
-	else if (lanes->breaker[n].state != BREAKER_DRAINING)
+		n = add(lanes, exchange, routing_key);
+	else if (is_shut(&lanes->breaker[n]))
 		return (n);
-	if (n != LANE_NONE)
-		lanes_reopen(lanes, n, probe_at);
+	if (n == LANE_NONE)
+		return (n);
+	text_unref(lanes->breaker[n].reason);
+	lanes->breaker[n].reason = text_ref(reason);
+	lanes_reopen(lanes, n, probe_at);
 	return (n);
 }
 
@@ -124,7 +126,7 @@ lanes_report(struct lanes * lanes, const struct lane * lane, clock_ns probe_at)
 
 	if (find(lanes, lane->exchange, lane->routing_key) != LANE_NONE)
 		return;
-	reason = text_new(lane->reason);
+	reason = text_for_people(lane->reason);
 	n = lanes_open(lanes, lane->exchange, lane->routing_key, reason, probe_at);
 	text_unref(reason);
 	if (n == LANE_NONE)

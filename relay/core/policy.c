@@ -48,8 +48,8 @@ lay_aside(struct core * core, clock_ns now, uint32_t place, const struct row_mov
 	rows_put_aside(&core->rows, place, move, reason);
 }
 
-static void
-stand_behind(struct core * core, clock_ns now, uint32_t place)
+void
+policy_behind(struct core * core, clock_ns now, uint32_t place)
 {
 	const struct row * row = rows_at(&core->rows, place);
 	struct row_move move = {.fate = FATE_BEHIND,
@@ -85,7 +85,7 @@ put_aside(struct core * core, clock_ns now, uint32_t place, const struct row_mov
 	while ((place = next) != ROW_NONE) {
 		next = rows_at(&core->rows, place)->next;
 		if (rows_at(&core->rows, place)->id > id)
-			stand_behind(core, now, place);
+			policy_behind(core, now, place);
 		else {
 			rows_at(&core->rows, place)->next = ROW_NONE;
 			order_join(core, place);
@@ -122,12 +122,6 @@ policy_refused(struct core * core, clock_ns now, uint32_t place, bool unfit, str
 		move.due = later(now, backoff_next(&core->backoff));
 	}
 	put_aside(core, now, place, &move, reason);
-}
-
-void
-policy_behind(struct core * core, clock_ns now, uint32_t place)
-{
-	stand_behind(core, now, place);
 }
 
 void
@@ -216,12 +210,11 @@ policy_answered(struct core * core, uint32_t place)
 		calm_down(core);
 }
 
-/* A name for the eyes of people: at most so much of it, in printf's way. */
-#define NAME_MAX_SHOWN 60
-static int
-shown(struct bytes name)
+/* No name is the empty one. */
+static struct bytes
+named(struct bytes name)
 {
-	return ((int)(name.len < NAME_MAX_SHOWN ? name.len : NAME_MAX_SHOWN));
+	return (bytes_present(name) ? name : bytes_from(""));
 }
 
 void
@@ -230,8 +223,8 @@ policy_silent(struct core * core, clock_ns now, enum core_link link)
 	struct core_peer * peer = &core->links[link];
 	uint32_t place = peer->oldest;
 	const struct row * row = rows_at(&core->rows, place);
-	struct bytes exchange = row->message->exchange;
-	struct bytes routing_key = row->message->routing_key;
+	struct bytes exchange = named(row->message->exchange);
+	struct bytes routing_key = named(row->message->routing_key);
 	double seconds = (double)core->options.confirm_timeout / (double)CLOCK_S(1);
 	struct text * reason;
 
@@ -241,11 +234,8 @@ policy_silent(struct core * core, clock_ns now, enum core_link link)
 	} else {
 		snprintf(core->reason, sizeof(core->reason),
 		    "no confirm within %.3g s: exchange \"%.*s\", routing key \"%.*s\"", seconds,
-		    shown(exchange), exchange.data == NULL ? "" : exchange.data, shown(routing_key),
-		    routing_key.data == NULL ? "" : routing_key.data);
-		if (!bytes_present(routing_key))
-			routing_key = bytes_from("");
-		reason = text_new(bytes_from(core->reason));
+		    (int)exchange.len, exchange.data, (int)routing_key.len, routing_key.data);
+		reason = text_for_people(bytes_from(core->reason));
 		flight_end(core, place);
 		policy_wait(core, now, place,
 		    lanes_open(&core->lanes, exchange, routing_key, reason, lanes_next_probe(now)),

@@ -51,7 +51,7 @@ struct core {
 	uint32_t place_bits; /* a ticket is a serial and, below it, a place */
 	uint32_t pool_turn;  /* place after the last one of the pool published */
 	bool ring_was_last;  /* of ring and pool, to publish */
-	char reason[256];    /* of the last reset */
+	char reason[640];    /* of the last reset: two short strings of AMQP, and why */
 
 	bool source_up;
 	bool stopping;

@@ -18,11 +18,19 @@ struct text {
 
 /**
  * text_new(from):
- * A copy of ${from}, cut before the character that would pass TEXT_MAX bytes,
- * with one reference.  NULL for BYTES_NONE, and when out of memory: a
- * reason is for people, and nothing depends on it.
+ * A copy of ${from} with one reference.  NULL for BYTES_NONE, for more than
+ * TEXT_MAX bytes, and when out of memory.
  */
 struct text * text_new(struct bytes from);
+
+/**
+ * text_for_people(from):
+ * The same, but cut to TEXT_MAX bytes, and '?' in place of every byte that is
+ * not part of a character of UTF-8: brokers cut within characters, and the
+ * database takes no such text.  Without memory there is no reason, and nothing
+ * depends on it.
+ */
+struct text * text_for_people(struct bytes from);
 
 /**
  * text_ref(text) / text_unref(text):

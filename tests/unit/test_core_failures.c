@@ -414,6 +414,54 @@ fresh_rows_do_not_wait_for_suspects(void ** state)
 }
 
 static void
+a_delayed_one_is_taken_though_later_ones_are_on_their_way_there(void ** state)
+{
+	uint64_t first;
+
+	(void)state;
+	fetched(rows(1, "x"), 1, false);
+	fetching();
+	searching(SEARCH_DUE_ALL);
+	first = published(1);
+	answer(rows(5, "aa"), 1, true);
+	fetching();
+	settled(published(5), CORE_NACKED);
+	found(delayed(rows(2, "a"), MESSAGE_RETRY, 0), false, CLOCK_NEVER);
+	confirmed(published(2));
+	confirmed(first);
+	marked(3);
+	moves(0, 2, FATE_DELIVERED, 0);
+	moves(1, 5, FATE_RETRY, 1);
+	moves(2, 6, FATE_BEHIND, 0);
+}
+
+static void
+a_key_is_held_until_the_last_of_its_moves_is_committed(void ** state)
+{
+	struct batch * batch = delayed(rows(2, "aa"), MESSAGE_SCHEDULED, 0);
+	uint64_t ticket;
+
+	(void)state;
+	fetching();
+	searching(SEARCH_DUE_ALL);
+	found(batch, false, CLOCK_NEVER);
+	ticket = published(2);
+	answer(rows(4, "xaa"), 1, false);
+	fetching();
+	published(4);
+	settled(ticket, CORE_NACKED);
+	/* The delayed ones are moved; the fresh ones wait for 4. */
+	marked(2);
+	moves(0, 2, FATE_RETRY, 1);
+	moves(1, 3, FATE_BEHIND, 0);
+	committed();
+	answer(rows(7, "ab"), 1, true);
+	fetching();
+	published(8);
+	expect(CORE_NOTHING);
+}
+
+static void
 a_delayed_one_is_left_out_while_an_earlier_one_is_on_its_way_there(void ** state)
 {
 	uint64_t first;
@@ -726,6 +774,30 @@ a_probe_that_cannot_be_carried_says_nothing(void ** state)
 }
 
 static void
+a_probe_whose_key_is_on_its_way_there_is_left_out(void ** state)
+{
+	uint64_t first;
+
+	(void)state;
+	missing();
+	answer(rows(10, "xb"), 2, false);
+	fetching();
+	first = published(10);
+	settled(published(11), CORE_NACKED);
+	now += CLOCK_S(5);
+	searching(SEARCH_LANE);
+	found(delayed(to("Y", rows(12, "b")), MESSAGE_LANE, 0), false, CLOCK_NEVER);
+	expect(CORE_NOTHING);
+	confirmed(first);
+	marked(1);
+	committed();
+	searching(SEARCH_DUE_ALL);
+	found(NULL, false, CLOCK_NEVER);
+	expect(CORE_NOTHING);
+	assert_in_range(core_deadline(core) - now, CLOCK_S(4), CLOCK_S(5));
+}
+
+static void
 a_probe_survives_a_lost_link(void ** state)
 {
 	(void)state;
@@ -920,6 +992,24 @@ the_culprit_is_found_by_halving(void ** state)
 }
 
 static void
+those_on_suspects_take_turns(void ** state)
+{
+	(void)state;
+	finds(delayed(rows(1, "---"), MESSAGE_RETRY, 1));
+	published_on(CORE_SUSPECTS, 1);
+	published_on(CORE_SUSPECTS, 2);
+	published_on(CORE_SUSPECTS, 3);
+	channel_closed(CORE_SUSPECTS, NULL);
+	published_on(CORE_SUSPECTS, 1);
+	core_on_link_down(core, now, CORE_SUSPECTS);
+	core_on_link_up(core, now, CORE_SUSPECTS);
+	published_on(CORE_SUSPECTS, 2);
+	core_on_link_down(core, now, CORE_SUSPECTS);
+	core_on_link_up(core, now, CORE_SUSPECTS);
+	published_on(CORE_SUSPECTS, 3);
+}
+
+static void
 few_are_out_on_suspects_until_they_are_calm(void ** state)
 {
 	struct core_options options = usual;
@@ -1086,6 +1176,29 @@ a_channel_closed_by_others_sets_no_clock_back(void ** state)
 }
 
 static void
+silence_shows_that_nobody_closes_the_channel(void ** state)
+{
+	struct batch * batch = delayed(rows(1, "---"), MESSAGE_RETRY, 1);
+
+	(void)state;
+	batch->messages[0]->routing_key = bytes_from("silent");
+	finds(batch);
+	for (int64_t id = 1; id <= 3; id++)
+		published_on(CORE_SUSPECTS, id);
+	channel_closed(CORE_SUSPECTS, NULL);
+	published_on(CORE_SUSPECTS, 1);
+	core_on_heard(core, now + 1, CORE_SUSPECTS);
+	expect(CORE_NOTHING);
+	now = core_deadline(core);
+	expect(CORE_RESET);
+	core_on_link_up(core, now, CORE_SUSPECTS);
+	/* One more may go at a time. */
+	marked(1);
+	published_on(CORE_SUSPECTS, 2);
+	published_on(CORE_SUSPECTS, 3);
+}
+
+static void
 a_retry_without_a_confirm_waits_in_a_lane(void ** state)
 {
 	(void)state;
@@ -1129,6 +1242,23 @@ suspects_are_wanted_only_while_there_are_any(void ** state)
 	assert_true(core_wants(core, CORE_SUSPECTS));
 	confirmed(published_on(CORE_SUSPECTS, 1));
 	assert_false(core_wants(core, CORE_SUSPECTS));
+}
+
+static void
+a_repetition_not_taken_is_one_no_more(void ** state)
+{
+	(void)state;
+	fetched(rows(1, "-"), 1, true);
+	fetching();
+	published(1);
+	core_on_link_down(core, now, CORE_MAIN);
+	core_on_link_up(core, now, CORE_MAIN);
+	settled(published(1), CORE_NOT_TAKEN);
+	core_on_settled(core, now, UINT64_MAX, CORE_CONFIRMED, BYTES_NONE);
+	assert_int_equal(counts().republished, 0);
+	assert_int_equal(counts().unrecorded, 1);
+	published(1);
+	assert_true(action.publish.again);
 }
 
 static void
@@ -1240,6 +1370,8 @@ main(void)
 	    TEST(fresh_rows_wait_for_a_scheduled_one_before_them),
 	    TEST(what_was_written_before_a_scheduled_one_is_not_behind_it),
 	    TEST(fresh_rows_do_not_wait_for_suspects),
+	    TEST(a_delayed_one_is_taken_though_later_ones_are_on_their_way_there),
+	    TEST(a_key_is_held_until_the_last_of_its_moves_is_committed),
 	    TEST(a_delayed_one_is_left_out_while_an_earlier_one_is_on_its_way_there),
 	    TEST(no_search_while_the_pool_is_full),
 	    TEST(bytes_bound_the_pool),
@@ -1253,6 +1385,7 @@ main(void)
 	    TEST(a_probe_finds_the_exchange_well_and_the_lane_is_drained),
 	    TEST(a_probe_that_is_refused_shows_that_the_exchange_is_there),
 	    TEST(a_probe_that_cannot_be_carried_says_nothing),
+	    TEST(a_probe_whose_key_is_on_its_way_there_is_left_out),
 	    TEST(a_probe_survives_a_lost_link),
 	    TEST(an_empty_lane_is_forgotten),
 	    TEST(a_lane_is_kept_while_rows_are_on_their_way_there),
@@ -1262,6 +1395,7 @@ main(void)
 	    TEST(a_close_that_names_nobody_makes_suspects_of_all),
 	    TEST(a_close_that_names_an_exchange_of_nobody_does_too),
 	    TEST(the_culprit_is_found_by_halving),
+	    TEST(those_on_suspects_take_turns),
 	    TEST(few_are_out_on_suspects_until_they_are_calm),
 	    TEST(what_is_not_confirmed_in_time_waits_in_the_lane_of_its_queue),
 	    TEST(a_link_that_was_silent_blames_nobody),
@@ -1269,9 +1403,11 @@ main(void)
 	    TEST(the_oldest_in_flight_is_the_one_published_first),
 	    TEST(a_probe_without_a_confirm_leaves_the_lane_open),
 	    TEST(a_channel_closed_by_others_sets_no_clock_back),
+	    TEST(silence_shows_that_nobody_closes_the_channel),
 	    TEST(a_retry_without_a_confirm_waits_in_a_lane),
 	    TEST(each_link_has_its_own_troubles),
 	    TEST(suspects_are_wanted_only_while_there_are_any),
+	    TEST(a_repetition_not_taken_is_one_no_more),
 	    TEST(what_was_published_before_needs_no_room_in_the_window),
 	    TEST(a_lost_source_forgets_delayed_ones_and_lanes_too),
 	    TEST(a_stop_records_what_was_put_aside),

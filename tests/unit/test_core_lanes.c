@@ -96,6 +96,7 @@ static void
 a_lane_that_is_drained_lets_messages_through(void ** state)
 {
 	uint16_t lane = lanes_open(&lanes, name("X"), whole, NULL, 5);
+	struct text * reason = text_new(name("again"));
 
 	(void)state;
 	lanes_probe(&lanes, lane, 1);
@@ -103,8 +104,10 @@ a_lane_that_is_drained_lets_messages_through(void ** state)
 	assert_int_equal(lanes_shut(&lanes, name("X"), name("r")), LANE_NONE);
 	assert_int_equal(lanes.shut, 0);
 	assert_int_equal(lanes.draining, 1);
-	/* It may go bad again. */
-	assert_int_equal(lanes_open(&lanes, name("X"), whole, NULL, 7), lane);
+	/* It may go bad again, for another reason. */
+	assert_int_equal(lanes_open(&lanes, name("X"), whole, reason, 7), lane);
+	text_unref(reason);
+	assert_true(bytes_equal(lanes_say(&lanes, lane).reason, name("again")));
 	assert_int_equal(lanes_probe_at(&lanes), 7);
 	assert_int_equal(lanes.draining, 0);
 }
@@ -230,19 +233,52 @@ a_text_lives_until_nobody_refers_to_it(void ** state)
 }
 
 static void
-a_long_text_is_cut_between_characters(void ** state)
+a_name_is_never_cut(void ** state)
 {
-	char longer[TEXT_MAX + 10];
-	struct text * text;
+	static char longer[TEXT_MAX + 1];
 
 	(void)state;
 	memset(longer, 'x', sizeof(longer));
-	text = text_new((struct bytes){longer, sizeof(longer)});
-	assert_int_equal(text_bytes(text).len, TEXT_MAX);
+	assert_null(text_new((struct bytes){longer, sizeof(longer)}));
+	assert_int_equal(lanes_open(&lanes, (struct bytes){longer, sizeof(longer)}, whole, NULL, 5),
+	    LANE_NONE);
+	assert_int_equal(lanes_open(&lanes, name("X"), (struct bytes){longer, sizeof(longer)}, NULL,
+			     5),
+	    LANE_NONE);
+}
+
+static void
+text_for_people_is_what_a_database_takes(void ** state)
+{
+	static const char * const pairs[][2] = {
+	    {"why", "why"},
+	    {"gr\xc3\xbc\xc3\x9f", "gr\xc3\xbc\xc3\x9f"},
+	    {"\xe2\x82\xac \xf0\x9f\x90\x87", "\xe2\x82\xac \xf0\x9f\x90\x87"},
+	    {"cut \xe2\x82", "cut ??"},
+	    {"cut \xf0\x9f\x90", "cut ???"},
+	    {"\xc0\xaf \xe0\x80\xaf \xf0\x80\x80\xaf", "?? ??? ????"},
+	    {"\xed\xa0\x80 \xf4\x90\x80\x80 \xff", "??? ???? ?"},
+	    {"\xe2\x82x \x80", "??x ?"},
+	    {"", ""},
+	};
+	static char longer[TEXT_MAX + 10];
+	struct text * text;
+
+	(void)state;
+	for (size_t n = 0; n < sizeof(pairs) / sizeof(pairs[0]); n++) {
+		text = text_for_people(name(pairs[n][0]));
+		assert_true(bytes_equal(text_bytes(text), name(pairs[n][1])));
+		text_unref(text);
+	}
+	text = text_for_people((struct bytes){"a\0b", 3});
+	assert_true(bytes_equal(text_bytes(text), name("a?b")));
 	text_unref(text);
+	assert_null(text_for_people(BYTES_NONE));
+	memset(longer, 'x', sizeof(longer));
 	memcpy(longer + TEXT_MAX - 2, "\xe2\x82\xac", 3);
-	text = text_new((struct bytes){longer, sizeof(longer)});
-	assert_int_equal(text_bytes(text).len, TEXT_MAX - 2);
+	text = text_for_people((struct bytes){longer, sizeof(longer)});
+	assert_int_equal(text_bytes(text).len, TEXT_MAX);
+	assert_memory_equal(text_bytes(text).data + TEXT_MAX - 3, "x??", 3);
 	text_unref(text);
 }
 
@@ -262,7 +298,8 @@ main(void)
 	    TEST(a_reported_lane_is_so_until_it_was_probed),
 	    TEST(there_are_so_many_lanes_and_no_more),
 	    TEST(a_text_lives_until_nobody_refers_to_it),
-	    TEST(a_long_text_is_cut_between_characters),
+	    TEST(a_name_is_never_cut),
+	    TEST(text_for_people_is_what_a_database_takes),
 	};
 
 	return (cmocka_run_group_tests(tests, NULL, NULL));
