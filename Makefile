@@ -8,6 +8,8 @@ endif
 BUILD ?= build
 CFLAGS ?= -O2 -g
 PREFIX ?= /usr/local
+LIBDIR ?= $(PREFIX)/lib
+INCLUDEDIR ?= $(PREFIX)/include
 SYSCONFDIR ?= /etc
 PYTHON ?= /usr/bin/python3
 
@@ -24,19 +26,38 @@ MIGRATIONS := $(wildcard migrations/*/*.sql)
 EMBEDDED = $(BUILD)/relay/postgres/migrations_embedded
 RELAY_OBJECTS = $(RELAY_SOURCES:%.c=$(BUILD)/%.o) $(EMBEDDED).o
 LIBRARY_OBJECTS = $(filter-out $(BUILD)/relay/main.o,$(RELAY_OBJECTS))
+# The client libraries: lib/NAME*.c and include/NAME.h become libNAME.
+CLIENT_NAMES := $(notdir $(basename $(wildcard include/*.h)))
+CLIENT_SOURCES := $(wildcard lib/*.c)
+CLIENT_OBJECTS = $(CLIENT_SOURCES:%.c=$(BUILD)/%.o)
+CLIENT_ARCHIVES = $(CLIENT_NAMES:%=$(BUILD)/lib%.a)
+CLIENT_VERSION := $(shell sed -n 's/^\#define OUTBOX_VERSION "\(.*\)"/\1/p' lib/outbox_version.h)
+CLIENT_MAJOR := $(firstword $(subst ., ,$(CLIENT_VERSION)))
+CLIENT_SHARED = $(CLIENT_NAMES:%=$(BUILD)/lib%.so.$(CLIENT_VERSION))
+CLIENT_LIBS_outbox = libpq
+CLIENT_LIBS_inbox = libpq librabbitmq
 UNIT_SOURCES := $(wildcard tests/unit/test_*.c)
 UNIT_TESTS = $(UNIT_SOURCES:tests/unit/%.c=$(BUILD)/tests/unit/%)
 DRIVERS := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/integration/*.c))
 C_FILES := $(shell find relay include lib tests -name '*.[ch]' 2>/dev/null)
 
-all: $(BUILD)/outbox-relay ## build the relay (default)
+all: $(BUILD)/outbox-relay $(CLIENT_ARCHIVES) $(CLIENT_SHARED) ## build the relay and the client libraries (default)
 
 $(BUILD)/outbox-relay: $(RELAY_OBJECTS)
 	$(CC) $(CFLAGS) $(EXTRA_CFLAGS) -o $@ $(RELAY_OBJECTS) $(ALL_LIBS)
 
 $(BUILD)/%.o: %.c $(BUILD)/flags
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
+	$(CC) $(ALL_CFLAGS) $(OBJECT_CFLAGS) -MMD -MP -c -o $@ $<
+
+# The same objects for both forms of a library; only what its header marks can be seen from outside.
+$(CLIENT_OBJECTS): OBJECT_CFLAGS = -fPIC -fvisibility=hidden
+$(CLIENT_ARCHIVES): $(BUILD)/lib%.a: $(CLIENT_OBJECTS)
+	rm -f $@ && ar rcs $@ $(filter $(BUILD)/lib/$*%,$^)
+
+$(CLIENT_SHARED): $(BUILD)/lib%.so.$(CLIENT_VERSION): $(CLIENT_OBJECTS)
+	$(CC) $(CFLAGS) $(EXTRA_CFLAGS) -shared -Wl,-soname,lib$*.so.$(CLIENT_MAJOR) -Wl,--no-undefined -o $@ \
+		$(filter $(BUILD)/lib/$*%,$^) -Wl,--as-needed $$(pkg-config --libs $(CLIENT_LIBS_$*)) $(EXTRA_LDFLAGS)
 
 # The migrations are a part of the binary.
 $(EMBEDDED).c: relay/postgres/embed_migrations.sh $(MIGRATIONS)
@@ -50,10 +71,10 @@ $(EMBEDDED).o: $(EMBEDDED).c $(BUILD)/flags
 $(BUILD)/librelay.a: $(LIBRARY_OBJECTS)
 	rm -f $@ && ar rcs $@ $(LIBRARY_OBJECTS)
 
-$(BUILD)/tests/unit/%: $(BUILD)/tests/unit/%.o $(BUILD)/librelay.a
-	$(CC) $(CFLAGS) $(EXTRA_CFLAGS) -o $@ $< $(BUILD)/librelay.a $(ALL_LIBS) -lcmocka
+$(BUILD)/tests/unit/%: $(BUILD)/tests/unit/%.o $(BUILD)/librelay.a $(CLIENT_ARCHIVES)
+	$(CC) $(CFLAGS) $(EXTRA_CFLAGS) -o $@ $< $(BUILD)/librelay.a $(CLIENT_ARCHIVES) $(ALL_LIBS) -lcmocka
 
-$(DRIVERS): %: %.o $(BUILD)/librelay.a
+$(DRIVERS): %: %.o $(BUILD)/librelay.a $(CLIENT_ARCHIVES)
 	$(CC) $(CFLAGS) $(EXTRA_CFLAGS) -o $@ $^ $(ALL_LIBS)
 
 PRELOADS := $(patsubst %.c,$(BUILD)/%.so,$(wildcard tests/integration/preload/*.c))
@@ -166,7 +187,7 @@ lint: ## format, include rules, cppcheck, clang-tidy, gcc and clang with -Werror
 		--suppress=missingInclude --suppress=normalCheckLevelMaxBranches --suppress=varFuncNullUB \
 		--suppress=literalWithCharPtrCompare --include=$$(pkg-config --variable=includedir jansson)/jansson.h \
 		-Irelay -Iinclude -D_GNU_SOURCE $(wildcard relay lib)
-	printf '%s\n' $(RELAY_SOURCES) | xargs -P 2 -n 8 sh -c \
+	printf '%s\n' $(RELAY_SOURCES) $(CLIENT_SOURCES) | xargs -P 2 -n 8 sh -c \
 		'clang-tidy --quiet "$$@" -- -std=c17 -D_GNU_SOURCE -Irelay -Iinclude $(PKG_CFLAGS) 2>/dev/null' tidy
 	$(MAKE) CC=gcc BUILD=build/werror-gcc EXTRA_CFLAGS=-Werror everything
 	$(MAKE) CC=clang BUILD=build/werror-clang EXTRA_CFLAGS=-Werror everything
@@ -211,6 +232,16 @@ bench-quick: ## the same in under three minutes
 
 install: all ## install under PREFIX (default /usr/local) and DESTDIR
 	install -D -m 755 $(BUILD)/outbox-relay $(DESTDIR)$(PREFIX)/bin/outbox-relay
+	for name in $(CLIENT_NAMES); do \
+		install -D -m 644 include/$$name.h $(DESTDIR)$(INCLUDEDIR)/$$name.h && \
+		install -D -m 644 $(BUILD)/lib$$name.a $(DESTDIR)$(LIBDIR)/lib$$name.a && \
+		install -D -m 755 $(BUILD)/lib$$name.so.$(CLIENT_VERSION) $(DESTDIR)$(LIBDIR)/lib$$name.so.$(CLIENT_VERSION) && \
+		ln -sf lib$$name.so.$(CLIENT_VERSION) $(DESTDIR)$(LIBDIR)/lib$$name.so.$(CLIENT_MAJOR) && \
+		ln -sf lib$$name.so.$(CLIENT_MAJOR) $(DESTDIR)$(LIBDIR)/lib$$name.so && \
+		install -d $(DESTDIR)$(LIBDIR)/pkgconfig && \
+		sed -e 's|@PREFIX@|$(PREFIX)|' -e 's|@LIBDIR@|$(patsubst $(PREFIX)/%,$${prefix}/%,$(LIBDIR))|' \
+			-e 's|@INCLUDEDIR@|$(patsubst $(PREFIX)/%,$${prefix}/%,$(INCLUDEDIR))|' \
+			-e 's|@VERSION@|$(CLIENT_VERSION)|' lib/$$name.pc.in >$(DESTDIR)$(LIBDIR)/pkgconfig/$$name.pc || exit 1; done
 	for f in $(MIGRATIONS); do \
 		install -D -m 644 $$f $(DESTDIR)$(PREFIX)/share/outbox-relay/$$f || exit 1; done
 	for f in $(wildcard config/*.yaml); do \
@@ -220,6 +251,8 @@ install: all ## install under PREFIX (default /usr/local) and DESTDIR
 
 uninstall: ## remove what install put there (never a configuration)
 	rm -f $(DESTDIR)$(PREFIX)/bin/outbox-relay
+	rm -f $(CLIENT_NAMES:%=$(DESTDIR)$(INCLUDEDIR)/%.h) $(CLIENT_NAMES:%=$(DESTDIR)$(LIBDIR)/pkgconfig/%.pc) \
+		$(foreach end,a so so.$(CLIENT_MAJOR) so.$(CLIENT_VERSION),$(CLIENT_NAMES:%=$(DESTDIR)$(LIBDIR)/lib%.$(end)))
 	rm -rf $(DESTDIR)$(PREFIX)/share/outbox-relay
 	rm -f $(patsubst config/%,$(DESTDIR)$(SYSCONFDIR)/outbox-relay/%.sample,$(wildcard config/*.yaml))
 	rm -f $(patsubst systemd/%,$(DESTDIR)$(PREFIX)/lib/systemd/system/%,$(wildcard systemd/*.service systemd/*.timer))
@@ -235,7 +268,7 @@ clean: ## remove build/ (stop a running stack first)
 help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1	\2/p' Makefile | expand -t 20
 
--include $(RELAY_OBJECTS:.o=.d) $(UNIT_TESTS:=.d) $(SIMULATION_OBJECTS:.o=.d) $(DRIVERS:=.d) \
+-include $(RELAY_OBJECTS:.o=.d) $(CLIENT_OBJECTS:.o=.d) $(UNIT_TESTS:=.d) $(SIMULATION_OBJECTS:.o=.d) $(DRIVERS:=.d) \
 	$(wildcard $(BENCH)/*.d $(BUILD)/tests/fuzz/*.d $(BUILD)/tests/torture/*.d $(BUILD)/tests/chaos/*.d)
 FORCE:
 .PHONY: FORCE all debug test unit-tests drivers everything check-unit check-integration check-simulation check-chaos asan tsan \
