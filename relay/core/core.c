@@ -176,6 +176,7 @@ begin_fetch(struct core * core, struct core_action * action)
 	action->fetch.rows = core->options.batch;
 	action->fetch.bytes = core->fresh_bytes - core->rows.bytes;
 	action->fetch.wait = core->draining ? core->answer_empty && !last : core->source_empty;
+	core->fetching_waits = action->fetch.wait;
 }
 
 /* Say that a link is to be dropped: one that owes a confirm for too long. */

@@ -192,6 +192,8 @@ void core_on_source_down(struct core * core, clock_ns now);
  * (which may be NULL for no rows).  ${interval} is that of all its rows; it
  * never goes back.  ${exhausted}: the interval has no rows beyond these.
  *
+ * No rows although it was to wait: a message may have been scheduled.
+ *
  * The mark of an interval's last row says exhausted if that is known by then.
  * If an empty answer says so later, no mark of its own follows: reading on
  * from a position that is not marked exhausted merely finds nothing.

@@ -84,6 +84,8 @@ core_on_fetched(struct core * core, clock_ns now, struct batch * batch, uint64_t
 	core->last.fetching = false;
 	if (count > 0)
 		disturb(core);
+	else if (core->fetching_waits)
+		searches_hasten(core, now);
 	core->counts.fetched += count;
 }
 

@@ -109,10 +109,25 @@ choose(struct core * core, clock_ns now, struct search * search)
 	if (!last && now < core->search.all_at)
 		return (choose_by_turn(core, now, search));
 	search->what = SEARCH_DUE_ALL;
+	core->search.all_begun = now;
 	core->search.all_at = later(now, core->options.poll_interval);
 	core->search.due_at = CLOCK_NEVER;
 	core->last.searching = last;
 	return (true);
+}
+
+/* This look is dear where many passed through and an old snapshot keeps them:
+ * hastened, it may take such a share of the time. */
+#define HASTE_SHARE 10
+
+void
+searches_hasten(struct core * core, clock_ns now)
+{
+	clock_ns soonest = later(core->search.all_begun, HASTE_SHARE * core->search.all_took);
+
+	if (soonest < now)
+		soonest = now;
+	core->search.all_at = clock_min(core->search.all_at, soonest);
 }
 
 bool
@@ -265,6 +280,8 @@ core_on_delayed(struct core * core, clock_ns now, const struct found * found)
 	core->last.searching = false;
 	if (count > 0 && !is_probe(core))
 		disturb(core);
+	if (core->search.what == SEARCH_DUE_ALL)
+		core->search.all_took = now - core->search.all_begun;
 	if (core->search.what == SEARCH_LANE) {
 		found_in_lane(core, now, found);
 		return;

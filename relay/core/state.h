@@ -60,6 +60,7 @@ struct core {
 
 	bool fetching;
 	bool fetching_new; /* in an interval that begins with this fetch */
+	bool fetching_waits;
 	bool source_empty; /* the last answer exhausted its interval */
 	bool answer_empty; /* ... which was new and had no rows at all */
 
@@ -69,10 +70,11 @@ struct core {
 		uint8_t what;
 		uint8_t lane_state; /* SEARCH_LANE: when it began */
 		uint16_t lane;
-		clock_ns all_at;  /* when to look for whatever is due, ... */
-		clock_ns due_at;  /* ... and for what falls due next */
-		bool missed;      /* after the next mark look for all */
-		int64_t * except; /* of pool.max */
+		clock_ns all_at;              /* when to look for whatever is due, ... */
+		clock_ns due_at;              /* ... and for what falls due next */
+		clock_ns all_begun, all_took; /* the last look for whatever is due */
+		bool missed;                  /* after the next mark look for all */
+		int64_t * except;             /* of pool.max */
 	} search;
 
 	/* A drain is over when a fetch and a search that began while there was
@@ -217,6 +219,8 @@ void marks_begin(struct core * core, clock_ns now, struct core_action * action);
 /* ---- searches.c ---- */
 
 bool searches_begin(struct core * core, clock_ns now, struct core_action * action);
+/* Something may have been scheduled: look soon. */
+void searches_hasten(struct core * core, clock_ns now);
 clock_ns searches_deadline(const struct core * core);
 
 #endif /* CORE_STATE_H */

@@ -394,3 +394,13 @@ def test_a_broker_that_is_away_for_long_under_load(database, broker, stack, rela
         assert running.stop() == 0
     finally:
         load.kill()
+
+
+def test_what_is_scheduled_is_noticed_without_a_poll(database, broker, relay):
+    queue = broker.queue()
+    running = relay(config={"wake": {"poll_interval": "1h"}})
+    running.wait_log("broker_connected")
+    for _ in range(3):
+        database.value("SELECT outbox.publish('', %s, 'x', deliver_at => clock_timestamp() + interval '300 ms')::text", [queue])
+        broker.take(queue, 1, timeout=5)
+    running.stop()

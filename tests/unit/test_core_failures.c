@@ -342,6 +342,27 @@ a_scheduled_message_goes_by_main_in_its_key_s_turn(void ** state)
 	published(7);
 }
 
+/* Of the time that such a look takes, ten times as much is between two. */
+static void
+an_empty_answer_to_a_fetch_that_waits_hastens_the_search(void ** state)
+{
+	(void)state;
+	searches_are_seen = true;
+	fetched(NULL, 1, true);
+	fetching();
+	assert_true(action.fetch.wait);
+	searching(SEARCH_DUE_ALL);
+	now += CLOCK_MS(20);
+	found(NULL, false, CLOCK_NEVER);
+	assert_int_equal(next(), CORE_NOTHING);
+	core_on_fetched(core, now, NULL, 2, true);
+	fetching();
+	assert_int_equal(next(), CORE_NOTHING);
+	now = core_deadline(core);
+	assert_int_equal(now, CLOCK_S(100) + CLOCK_MS(200));
+	searching(SEARCH_DUE_ALL);
+}
+
 static void
 a_scheduled_message_obeys_the_hold_of_its_key(void ** state)
 {
@@ -1366,6 +1387,7 @@ main(void)
 	    TEST(those_behind_a_delayed_one_follow_it),
 	    TEST(those_behind_one_that_failed_again_are_let_go),
 	    TEST(a_scheduled_message_goes_by_main_in_its_key_s_turn),
+	    TEST(an_empty_answer_to_a_fetch_that_waits_hastens_the_search),
 	    TEST(a_scheduled_message_obeys_the_hold_of_its_key),
 	    TEST(fresh_rows_wait_for_a_scheduled_one_before_them),
 	    TEST(what_was_written_before_a_scheduled_one_is_not_behind_it),
