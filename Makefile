@@ -114,9 +114,13 @@ SIMULATION_OBJECTS = $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/simulation/*.c
 $(BUILD)/tests/simulation/simulate: $(SIMULATION_OBJECTS)
 	$(CC) $(CFLAGS) $(EXTRA_CFLAGS) -o $@ $^
 
-# SIMULATION_ARGS="--seed 7 --histories 1 --verbose" replays one.
-check-simulation: $(BUILD)/tests/simulation/simulate ## drive the core through seeded histories under every fault
+# SIMULATION_ARGS="--seed 7 --verbose" replays one, SIMULATION_ARGS="--hours 8 --seed 1000000" runs for hours.
+check-simulation: $(BUILD)/tests/simulation/simulate ## drive the core through 100,000 seeded histories under every fault
 	$< $(SIMULATION_ARGS)
+
+# PLANTED="early mark" chooses one.
+check-planted: $(BUILD)/flags ## plant bugs, one at a time, that the simulation must find
+	CC='$(CC)' tests/simulation/planted $(BUILD)/planted $(if $(PLANTED),'$(PLANTED)')
 
 PROXY_OBJECTS = $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/chaos/*.c))
 $(BUILD)/tests/chaos/proxy: $(PROXY_OBJECTS)
@@ -271,7 +275,7 @@ help: ## list the targets
 -include $(RELAY_OBJECTS:.o=.d) $(CLIENT_OBJECTS:.o=.d) $(UNIT_TESTS:=.d) $(SIMULATION_OBJECTS:.o=.d) $(DRIVERS:=.d) \
 	$(wildcard $(BENCH)/*.d $(BUILD)/tests/fuzz/*.d $(BUILD)/tests/torture/*.d $(BUILD)/tests/chaos/*.d)
 FORCE:
-.PHONY: FORCE all debug test unit-tests drivers everything check-unit check-integration check-simulation check-chaos asan tsan \
+.PHONY: FORCE all debug test unit-tests drivers everything check-unit check-integration check-simulation check-planted check-chaos asan tsan \
 	check-torture torture-objects coverage fuzz fuzz-objects fuzz-programs \
 	lint format format-check demo bench bench-quick bench-programs install uninstall dist clean help
 .SECONDARY:

@@ -127,6 +127,10 @@ take(struct world * w, struct connection * c, struct publication * p)
 		refused = true;
 		row->refusals -= row->refusals < UINT32_MAX;
 	}
+	if (w->queues[row->exchange][row->queue] == IS_GONE) {
+		p->state = RETURNED;
+		return;
+	}
 	if (refused || w->queues[row->exchange][row->queue] == REFUSES) {
 		refuse(w, p, refused && row->kind == UNROUTABLE);
 		return;
@@ -372,6 +376,34 @@ broker_lost(struct world * w, struct relay * relay, enum core_link link)
 
 /* ---- exchanges and queues come and go ---- */
 
+static void
+change_queue(struct world * w, uint32_t e, uint32_t q)
+{
+	static const enum world_kind kinds[] = {[IS_SILENT] = KIND_queue_silent,
+	    [IS_GONE] = KIND_unroutable,
+	    [REFUSES] = KIND_queue_refuses};
+	static const enum world_event falls[] = {[IS_SILENT] = EVENT_queue_silent,
+	    [IS_GONE] = EVENT_queue_gone,
+	    [REFUSES] = EVENT_queue_refuses};
+	static const enum world_event rises[] = {[IS_SILENT] = EVENT_queue_speaks,
+	    [IS_GONE] = EVENT_queue_back,
+	    [REFUSES] = EVENT_queue_takes};
+	static const char * const says[] =
+	    {[WELL] = "well", [IS_SILENT] = "silent", [IS_GONE] = "gone", [REFUSES] = "full"};
+	enum queue_state state = WELL;
+
+	if (w->queues[e][q] != WELL) {
+		happened(w, rises[w->queues[e][q]]);
+	} else {
+		state = 1 + below(w, 3);
+		if (!has(w, kinds[state]))
+			return;
+		happened(w, falls[state]);
+	}
+	w->queues[e][q] = state;
+	world_say(w, "queue %u of exchange %u is %s", q, e, says[state]);
+}
+
 void
 broker_change(struct world * w)
 {
@@ -392,18 +424,8 @@ broker_change(struct world * w)
 		w->exchange_gone[e] = !forbid;
 		w->exchange_forbidden[e] = forbid;
 		world_say(w, "exchange %u is %s", e, forbid ? "forbidden" : "gone");
-	} else if (w->queues[e][q] != WELL) {
-		happened(w, w->queues[e][q] == IS_SILENT ? EVENT_queue_speaks : EVENT_queue_takes);
-		w->queues[e][q] = WELL;
-		world_say(w, "queue %u of exchange %u is well", q, e);
 	} else if (e + q > 0) { /* the first queue of all is always well */
-		bool silent = has(w, KIND_queue_silent) && one_in(w, 2);
-
-		if (!silent && !has(w, KIND_queue_refuses))
-			return;
-		happened(w, silent ? EVENT_queue_silent : EVENT_queue_refuses);
-		w->queues[e][q] = silent ? IS_SILENT : REFUSES;
-		world_say(w, "queue %u of exchange %u %s", q, e, silent ? "is silent" : "refuses");
+		change_queue(w, e, q);
 	}
 }
 

@@ -57,18 +57,31 @@ crash(struct world * w, struct relay * relay)
 	relay_start(w, relay);
 }
 
+/* Long enough for another one to take the lead. */
 static void
 freeze(struct world * w, struct relay * relay)
 {
-	if (relay->frozen)
-		happened(w, w->now >= relay->lease ? EVENT_went_on_after_lease : EVENT_went_on);
-	else
-		happened(w, EVENT_froze);
-	relay->frozen = !relay->frozen;
-	/* Long enough for another one to take the lead. */
-	if (relay->frozen && one_in(w, 2))
-		w->now += STUCK_AFTER;
-	world_say(w, "relay %u %s", relay->number, relay->frozen ? "is stopped" : "goes on");
+	happened(w, EVENT_froze);
+	world_say(w, "relay %u is stopped", relay->number);
+	relay->frozen = true;
+	if (one_in(w, 2))
+		return;
+	w->now += STUCK_AFTER;
+	for (uint32_t n = 0; n < w->relay_count; n++) {
+		if (!w->relays[n].frozen)
+			session_tend(w, &w->relays[n]);
+	}
+}
+
+/* What the broker said meanwhile lies in its sockets. */
+static void
+go_on(struct world * w, struct relay * relay)
+{
+	happened(w, w->now >= relay->lease ? EVENT_went_on_after_lease : EVENT_went_on);
+	world_say(w, "relay %u goes on", relay->number);
+	relay->frozen = false;
+	for (uint32_t n = below(w, 8); n > 0; n--)
+		broker_settle(w, relay, CORE_MAIN);
 }
 
 static void
@@ -82,7 +95,11 @@ jump(struct world * w)
 static void
 fault(struct world * w, struct relay * relay)
 {
-	enum world_kind kind = below(w, KIND_COUNT);
+	static const enum world_kind kinds[] = {KIND_link_loss, KIND_source_loss,
+	    KIND_server_restart, KIND_failover, KIND_lease, KIND_crash, KIND_freeze, KIND_freeze,
+	    KIND_stop, KIND_block, KIND_mute, KIND_jump, KIND_exchange_gone, KIND_forbidden,
+	    KIND_queue_silent, KIND_queue_refuses, KIND_unroutable};
+	enum world_kind kind = kinds[below(w, sizeof(kinds) / sizeof(kinds[0]))];
 
 	if (!has(w, kind))
 		return;
@@ -114,7 +131,10 @@ fault(struct world * w, struct relay * relay)
 		crash(w, relay);
 		break;
 	case KIND_freeze:
-		freeze(w, relay);
+		if (relay->frozen)
+			go_on(w, relay);
+		else
+			freeze(w, relay);
 		break;
 	case KIND_stop:
 		if (!relay->frozen && !relay->stopping && one_in(w, 3)) {
@@ -135,23 +155,8 @@ fault(struct world * w, struct relay * relay)
 	case KIND_jump:
 		jump(w);
 		break;
-	case KIND_exchange_gone:
-	case KIND_forbidden:
-	case KIND_queue_silent:
-	case KIND_queue_refuses:
+	default:
 		broker_change(w);
-		break;
-	case KIND_person:
-	case KIND_full:
-	case KIND_half_open:
-	case KIND_second_relay:
-	case KIND_rollback:
-	case KIND_scheduled:
-	case KIND_unroutable:
-	case KIND_poison:
-	case KIND_unfit:
-	case KIND_refused:
-	case KIND_COUNT:
 		break;
 	}
 }
@@ -277,7 +282,7 @@ chaos_turn(struct world * w, uint32_t fault_rate)
 		return;
 	}
 	if (relay->frozen && one_in(w, 50))
-		freeze(w, relay);
+		go_on(w, relay);
 	for (uint32_t n = 1 + below(w, TURN_MAX); n > 0; n--)
 		happen(w, relay);
 	if (one_in(w, fault_rate))

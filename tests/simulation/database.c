@@ -82,7 +82,7 @@ database_free_key(struct world * w, uint8_t key)
 static void
 wait_for(struct world * w, uint32_t row, const struct move * move)
 {
-	static const enum stored_waits_for waits[] = {[FATE_RETRY] = RETRY,
+	static const enum waits waits[] = {[FATE_RETRY] = RETRY,
 	    [FATE_WAIT_EXCHANGE] = EXCHANGE,
 	    [FATE_WAIT_QUEUE] = QUEUE,
 	    [FATE_BEHIND] = KEY};

@@ -34,7 +34,7 @@
 static void
 choose_options(struct world * w)
 {
-	static const clock_ns timeouts[] = {CLOCK_MS(100), CLOCK_MS(500), CLOCK_S(3)};
+	static const clock_ns timeouts[] = {CLOCK_MS(100), CLOCK_MS(500), CLOCK_S(3), CLOCK_S(8)};
 
 	w->options = (struct core_options){
 	    .window = 1 + (one_in(w, 2) ? below(w, 8) : below(w, 200)),
@@ -46,7 +46,7 @@ choose_options(struct world * w)
 		.max = one_in(w, 2) ? CLOCK_MS(20) : CLOCK_MS(300),
 		.max_attempts = 1 + below(w, 5),
 		.hold = one_in(w, 2)},
-	    .confirm_timeout = timeouts[below(w, 3)],
+	    .confirm_timeout = timeouts[below(w, 4)],
 	    .poll_interval = one_in(w, 2) ? CLOCK_MS(100) : CLOCK_S(1),
 	    .seed = w->knobs.seed,
 	};
@@ -197,13 +197,42 @@ bound_of_window(const struct world * w)
 	return (w->row_count * (w->options.confirm_timeout + CLOCK_MS(100)));
 }
 
-/* Each silent queue is found out by one confirm timeout. */
+static uint32_t
+count_poisonous(const struct world * w)
+{
+	uint32_t count = 0;
+
+	for (uint32_t n = 0; n < w->row_count; n++)
+		count += w->rows[n].kind == POISON;
+	return (count);
+}
+
+/*
+ * Each silent queue is found out by one confirm timeout; and who is suspected
+ * with a poisonous message may have to wait behind a probe of one.
+ */
 static clock_ns
 bound_of_good(const struct world * w)
 {
-	return (CLOCK_MS(GOOD_MS) +
-	    (clock_ns)(count_silent(w) + 1) * (w->options.confirm_timeout + CLOCK_MS(100)) +
+	uint32_t timeouts = count_silent(w) + 1;
+
+	if (timeouts > 1)
+		timeouts += count_poisonous(w);
+	return (CLOCK_MS(GOOD_MS) + timeouts * (w->options.confirm_timeout + CLOCK_MS(100)) +
 	    bound_of_window(w));
+}
+
+/*
+ * Probes of silent queues take turns on suspects, each for a confirm timeout;
+ * and a lane with a poisonous message at its head needs one for each attempt.
+ */
+static clock_ns
+bound_of_settled(const struct world * w)
+{
+	clock_ns round = (count_silent(w) + 1) * (w->options.confirm_timeout + CLOCK_S(5));
+	uint32_t rounds = 2 + count_poisonous(w) * w->options.retry.max_attempts;
+
+	return (CLOCK_MS(SETTLED_MS) + rounds * round + bound_of_window(w));
 }
 
 static void
@@ -250,6 +279,7 @@ check_drained(struct world * w, clock_ns at)
 static void
 drain(struct world * w)
 {
+	clock_ns bound = bound_of_settled(w);
 	clock_ns started = w->now;
 	clock_ns at = started;
 	struct relay * relay = NULL;
@@ -266,7 +296,7 @@ drain(struct world * w)
 		at = w->now;
 		world_throw(w, STEP_QUIET + turns);
 		quiet_turn(w);
-		if (w->now > started + CLOCK_MS(SETTLED_MS) || turns > 50000)
+		if (w->now > started + bound || turns > 50000)
 			world_broken(w, "V", "not drained");
 	}
 	check_drained(w, at);
@@ -275,28 +305,17 @@ drain(struct world * w)
 	relay_start(w, relay);
 }
 
-/* A lane with a poisonous message at its head learns nothing from a probe. */
-static clock_ns
-bound_of_settled(const struct world * w)
-{
-	uint32_t poisonous = 0;
-
-	for (uint32_t n = 0; n < w->row_count; n++)
-		poisonous += w->rows[n].kind == POISON;
-	return (CLOCK_MS(SETTLED_MS) + 10 * w->options.confirm_timeout + bound_of_window(w) +
-	    poisonous * w->options.retry.max_attempts * CLOCK_S(6));
-}
-
 static void
 until_settled(struct world * w)
 {
-	clock_ns bound = bound_of_settled(w);
 	clock_ns started = w->now;
+	clock_ns bound;
 	char why[100];
 
 	world_throw(w, STEP_HEALED);
 	w->healed = true;
 	broker_heal(w);
+	bound = bound_of_settled(w);
 	world_say(w, "exchanges and queues are well again");
 	for (uint32_t turns = 0; !promise_all_is_settled(w, why, sizeof(why)); turns++) {
 		world_throw(w, STEP_QUIET + turns);
@@ -343,7 +362,7 @@ history_run(struct world * w, const struct knobs * knobs)
 	world_throw(w, STEP_OPTIONS);
 	choose_options(w);
 	fault_rate = 3 + below(w, 60);
-	turns = 50 + below(w, one_in(w, 4) ? WORLD_TURNS - 50 : 500);
+	turns = 50 + below(w, one_in(w, 3) ? WORLD_TURNS - 50 : 500);
 	drains = one_in(w, 3);
 	if (turns > w->knobs.turns)
 		turns = w->knobs.turns;
@@ -362,7 +381,7 @@ history_run(struct world * w, const struct knobs * knobs)
 	}
 	calm_down(w);
 	until_good_are_sent(w);
-	if (drains && count_silent(w) == 0)
+	if (drains)
 		drain(w);
 	until_settled(w);
 	promise_at_end(w);

@@ -28,7 +28,7 @@
 	X(forbidden)      /* 403 */ \
 	X(queue_silent)   /* a queue that never confirms */ \
 	X(queue_refuses)  /* reject-publish */ \
-	X(unroutable)     /* returned */ \
+	X(unroutable)     /* a message, or a queue: returned */ \
 	X(poison)         /* a message that closes the channel, unnamed */ \
 	X(unfit)          /* a message that AMQP cannot carry */ \
 	X(refused)        /* a message that is refused some times, or always */
@@ -69,7 +69,7 @@ enum world_kind {
 	X(closed_named_main) X(closed_named_suspects) X(closed_unnamed_main) \
 	X(closed_unnamed_suspects) X(closed_forbidden) X(vanished_after_close) \
 	X(exchange_gone) X(exchange_back) X(queue_silent) X(queue_speaks) X(queue_refuses) \
-	X(queue_takes) \
+	X(queue_takes) X(queue_gone) X(queue_back) \
 	/* links */ \
 	X(link_lost_idle) X(link_lost_all_taken) X(link_lost_none_taken) X(link_lost_some_taken) \
 	X(link_blocked) X(link_mute) X(link_cut_by_lease) \

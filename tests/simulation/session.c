@@ -152,8 +152,6 @@ execute(struct world * w, struct relay * relay, struct request * request)
 		reading_search(w, s);
 		break;
 	case REQUEST_MARK:
-		/* Without the lock the session has ended before it can write; but
-		 * the fence must do without that. */
 		if ((!s->locked && s->seq == w->database.seq) || !database_mark(w, s)) {
 			say(w, relay, "its mark failed: another relay leads");
 			session_lost(w, relay);
@@ -179,6 +177,25 @@ put_off_fetch(struct world * w, struct session * s)
 	}
 }
 
+/*
+ * Without the lock the session has ended.  But a mark may be on its way, and the
+ * fence must do without that.
+ */
+static void
+execute_last_mark(struct world * w, struct relay * relay)
+{
+	struct session * s = &relay->session;
+
+	for (uint32_t n = 0; n < s->request_count; n++) {
+		if (s->requests[n].kind == REQUEST_MARK && !s->requests[n].executed) {
+			execute(w, relay, &s->requests[n]);
+			return;
+		}
+	}
+	if (w->calm || one_in(w, 8))
+		session_lost(w, relay);
+}
+
 void
 session_execute(struct world * w, struct relay * relay)
 {
@@ -186,6 +203,10 @@ session_execute(struct world * w, struct relay * relay)
 
 	if (!s->alive)
 		return;
+	if (s->state == SESSION_LEADING && !s->locked) {
+		execute_last_mark(w, relay);
+		return;
+	}
 	put_off_fetch(w, s);
 	for (uint32_t n = 0; n < s->request_count; n++) {
 		struct request * request = &s->requests[n];
@@ -236,6 +257,7 @@ answer_fetch(struct world * w, struct relay * relay)
 		if (w->rows[row].read_at == 0)
 			w->rows[row].read_at = ++w->moment;
 	}
+	relay->expected.fetched += batch->count;
 	world_say(w, "relay %u fetched %zu rows of interval %d%s", relay->number, batch->count,
 	    (int)s->interval, s->fetched_exhausted ? ", exhausted" : "");
 	core_on_fetched(relay->core, w->now, batch, s->interval, s->fetched_exhausted);
@@ -293,6 +315,10 @@ answer_mark(struct world * w, struct relay * relay)
 	for (uint32_t n = 0; n < w->row_count; n++) {
 		if (s->mark_covers[n])
 			relay->views[n] = (struct view){.handed = false};
+	}
+	for (size_t n = 0; n < s->move_count; n++) {
+		relay->expected.dead += s->moves[n].fate == FATE_DEAD;
+		relay->expected.delayed += s->moves[n].fate != FATE_DEAD && !s->moves[n].delayed;
 	}
 	say(w, relay, "recorded");
 	core_on_recorded(relay->core, w->now);
@@ -421,7 +447,7 @@ session_tend(struct world * w, struct relay * relay)
 		break;
 	case SESSION_LEADING:
 		if (!s->locked) {
-			if (w->calm || one_in(w, 4))
+			if (w->calm || one_in(w, 8))
 				session_lost(w, relay);
 			return;
 		}

@@ -26,6 +26,9 @@ check_counts(struct world * w, const struct relay * relay, const struct core_cou
 	CHECK_COUNT(unfit);
 	CHECK_COUNT(in_flight);
 	CHECK_COUNT(recorded);
+	CHECK_COUNT(fetched);
+	CHECK_COUNT(delayed);
+	CHECK_COUNT(dead);
 	if (counts->unrecorded > w->options.window)
 		world_broken(w, "D", "%u unrecorded, window %u", counts->unrecorded,
 		    w->options.window);
@@ -80,6 +83,8 @@ promise_at_rest(struct world * w, struct relay * relay)
 
 	core_count(relay->core, &counts);
 	check_counts(w, relay, &counts);
+	if (core_deadline(relay->core) <= w->now)
+		world_broken(w, "V", "the core rests, and wants to be asked again at once");
 	if (core_wants(relay->core, CORE_SUSPECTS))
 		happened(w, EVENT_wants_suspects);
 	if (!c->up || c->blocked || c->full || relay->stopping || relay->unnamed_close ||

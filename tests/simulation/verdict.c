@@ -3,6 +3,7 @@
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
@@ -107,8 +108,7 @@ verdict_run(const struct knobs * knobs, uint64_t histories, clock_ns until, bool
 		if (knobs->verbose)
 			setvbuf(stdout, NULL, _IOLBF, 0);
 		run_all(*knobs, histories, until);
-		fflush(stdout);
-		_exit(0);
+		exit(0);
 	}
 	if (child < 0 || waitpid(child, &status, 0) != child) {
 		snprintf(verdict->promise, sizeof(verdict->promise), "simulation");

@@ -59,7 +59,7 @@ struct stored {
 	uint32_t transaction; /* 0: not here */
 	uint32_t commit;      /* how many had committed with it; 0: not yet */
 	enum { NOWHERE, MESSAGE, DELAYED, DEAD, DONE } place;
-	enum stored_waits_for { SCHEDULE, RETRY, EXCHANGE, QUEUE, KEY } waits_for; /* DELAYED */
+	enum waits { SCHEDULE, RETRY, EXCHANGE, QUEUE, KEY } waits_for; /* DELAYED */
 	clock_ns next_attempt_at;
 	uint32_t attempts;
 	bool holds_key;   /* DEAD */
@@ -213,7 +213,12 @@ struct world {
 
 	/* The broker, as the dice have it now. */
 	bool exchange_gone[WORLD_EXCHANGES], exchange_forbidden[WORLD_EXCHANGES];
-	enum { WELL, IS_SILENT, REFUSES } queues[WORLD_EXCHANGES][WORLD_QUEUES];
+	enum queue_state {
+		WELL,
+		IS_SILENT,
+		IS_GONE,
+		REFUSES
+	} queues[WORLD_EXCHANGES][WORLD_QUEUES];
 	bool silence_freezes;                            /* all that comes behind, or only itself */
 	bool lasting[WORLD_EXCHANGES][WORLD_QUEUES + 1]; /* never becomes well */
 
