@@ -53,28 +53,39 @@ database_row(const struct world * w, int64_t id)
 	return (WORLD_ROWS);
 }
 
+bool
+database_is_first(const struct world * w, uint32_t row)
+{
+	for (uint32_t n = 0; w->rows[row].key != 0 && n < row; n++) {
+		if (w->rows[n].key == w->rows[row].key && database_holds(&w->database, n))
+			return (false);
+	}
+	return (true);
+}
+
 void
-database_free_key(struct world * w, uint8_t key)
+database_free_key(struct world * w, uint8_t key, int64_t after)
 {
 	struct database * d = &w->database;
-	struct stored * first = NULL;
 
-	if (key == 0 || w->options.pipelined)
+	if (key == 0 || database_held_by_dead(w, key))
 		return;
 	for (uint32_t n = 0; n < d->count; n++) {
+		struct stored * s = &d->rows[n];
+
 		if (w->rows[n].key != key || !database_holds(d, n))
 			continue;
-		if (d->rows[n].place == DEAD)
+		if (s->waits_for != KEY &&
+		    !(s->waits_for == RETRY && s->next_attempt_at <= w->now &&
+			w->rows[n].id > after))
 			return;
-		if (first == NULL)
-			first = &d->rows[n];
-	}
-	if (first == NULL || first->waits_for != KEY)
+		happened(w,
+		    s->waits_for == KEY ? EVENT_next_of_key_freed : EVENT_next_of_key_due_anew);
+		s->waits_for = RETRY;
+		/* By the clock of when its transaction began. */
+		s->next_attempt_at = w->now - below(w, CLOCK_MS(2));
 		return;
-	happened(w, EVENT_next_of_key_freed);
-	first->waits_for = RETRY;
-	/* By the clock of when its transaction began. */
-	first->next_attempt_at = w->now - below(w, CLOCK_MS(2));
+	}
 }
 
 /* ---- marks ---- */
@@ -139,6 +150,22 @@ apply(struct world * w, const struct move * move)
 	}
 }
 
+/* The least id of the key that waits no longer. */
+static int64_t
+least_gone(const struct world * w, const struct session * session, uint8_t key)
+{
+	int64_t least = INT64_MAX;
+
+	for (size_t n = 0; n < session->move_count; n++) {
+		const struct move * move = &session->moves[n];
+
+		if ((move->fate == FATE_DELIVERED || move->fate == FATE_DEAD) && move->id < least &&
+		    w->rows[database_row(w, move->id)].key == key)
+			least = move->id;
+	}
+	return (least);
+}
+
 bool
 database_mark(struct world * w, struct session * session)
 {
@@ -153,7 +180,7 @@ database_mark(struct world * w, struct session * session)
 	for (size_t n = 0; n < session->move_count; n++)
 		apply(w, &session->moves[n]);
 	for (uint8_t key = 1; key <= WORLD_KEYS && session->move_count > 0; key++)
-		database_free_key(w, key);
+		database_free_key(w, key, least_gone(w, session, key));
 	w->moment++;
 	world_say(w, "mark %d committed: prev %u target %u last id %d, %zu moves", (int)d->seq,
 	    d->recorded.prev, d->recorded.target, (int)d->recorded.last_id, session->move_count);

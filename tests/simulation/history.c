@@ -269,7 +269,7 @@ check_drained(struct world * w, clock_ns at)
 			continue;
 		if (s->place == MESSAGE && !database_covers(w, &w->database.recorded, n))
 			world_broken(w, "H", "drained, and id %d is pending", (int)w->rows[n].id);
-		if (s->place == DELAYED && s->waits_for == RETRY &&
+		if (s->place == DELAYED && s->waits_for == RETRY && database_is_first(w, n) &&
 		    s->next_attempt_at < at - CLOCK_MS(5))
 			world_broken(w, "H", "drained, and id %d is due", (int)w->rows[n].id);
 	}

@@ -58,7 +58,7 @@ enum world_kind {
 	X(mark_kept_unanswered) X(fresh_to_retry) X(fresh_to_exchange_lane) \
 	X(fresh_to_queue_lane) X(fresh_behind) X(fresh_to_dead) X(delayed_delivered) \
 	X(delayed_to_retry) X(delayed_to_exchange_lane) X(delayed_to_queue_lane) \
-	X(delayed_behind) X(delayed_to_dead) X(dead_holds_key) X(next_of_key_freed) \
+	X(delayed_behind) X(delayed_to_dead) X(dead_holds_key) X(next_of_key_freed) X(next_of_key_due_anew) \
 	/* publishing */ \
 	X(published) X(republished) X(published_on_suspects) X(published_probe) X(not_taken) \
 	X(unfit) X(window_full) X(core_reset_main) X(core_reset_suspects) X(wants_suspects) \

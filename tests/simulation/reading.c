@@ -95,12 +95,16 @@ in_interval(const struct world * w, const struct position * cursor, uint32_t n)
 	    w->rows[n].id > cursor->last_id && !w->rows[n].scheduled);
 }
 
-/* An open interval, or something was written, or the poll interval is over. */
+/*
+ * It waits until something was written, be it scheduled, or the poll interval
+ * is over; or wakes up for nothing.
+ */
 bool
 reading_must_wait(struct world * w, struct session * session)
 {
 	return (session->fetch_waits && !session->cursor.open &&
-	    w->database.commits == session->cursor.prev && !one_in(w, 8));
+	    w->database.commits == session->cursor.prev &&
+	    w->now < session->read_at + w->options.poll_interval && (w->calm || !one_in(w, 8)));
 }
 
 void
@@ -110,6 +114,7 @@ reading_fetch(struct world * w, struct session * session)
 	struct slab * slab = slab_new(w, session->fetch_rows);
 	bool more = false;
 
+	session->read_at = w->now;
 	if (!cursor->open) {
 		cursor->target = w->database.commits;
 		cursor->last_id = 0;
@@ -205,6 +210,14 @@ in_lane(const struct world * w, const struct session * session, uint32_t n)
 	    bytes_equal(lane->routing_key, relay_queue_name(w->rows[n].queue)));
 }
 
+/* Not what a search would find, whatever it waits for. */
+static bool
+is_passed_over(const struct world * w, const struct session * session, uint32_t n)
+{
+	return (is_excepted(session, w->rows[n].id) || database_held_by_dead(w, w->rows[n].key) ||
+	    (database_holds(&w->database, n) && !database_is_first(w, n)));
+}
+
 /* The head to take next, or WORLD_ROWS. */
 static uint32_t
 next_head(const struct world * w, const struct session * session, int64_t after)
@@ -212,7 +225,7 @@ next_head(const struct world * w, const struct session * session, int64_t after)
 	uint32_t best = WORLD_ROWS;
 
 	for (uint32_t n = 0; n < w->database.count; n++) {
-		if (is_excepted(session, w->rows[n].id) || database_held_by_dead(w, w->rows[n].key))
+		if (is_passed_over(w, session, n))
 			continue;
 		if (session->search.what == SEARCH_LANE) {
 			if (w->rows[n].id > after && in_lane(w, session, n))
@@ -230,8 +243,8 @@ next_head(const struct world * w, const struct session * session, int64_t after)
 }
 
 /*
- * Those that wait behind ${head} and behind nobody else: only if it is the first
- * of its key, and not beyond another one that waits for something itself.
+ * Those that wait behind ${head} and behind nobody else: not beyond another one
+ * of its key that waits for something itself.
  */
 static void
 add_followers(struct world * w, struct session * session, struct slab * slab, uint32_t head)
@@ -239,19 +252,16 @@ add_followers(struct world * w, struct session * session, struct slab * slab, ui
 	uint32_t most = below(w, FOLLOWERS + 1);
 	uint8_t key = w->rows[head].key;
 
-	if (key == 0 || w->options.pipelined || !database_holds(&w->database, head))
+	if (key == 0 || !database_holds(&w->database, head))
 		return;
-	for (uint32_t n = 0; n < head; n++) {
-		if (w->rows[n].key == key && database_holds(&w->database, n))
-			return;
-	}
 	for (uint32_t n = head + 1; n < w->database.count && most > 0; n++) {
 		if (w->rows[n].key != key || !database_holds(&w->database, n))
 			continue;
 		if (w->database.rows[n].place != DELAYED || w->database.rows[n].waits_for != KEY ||
-		    is_excepted(session, w->rows[n].id) || slab->batch.count == slab->max ||
-		    slab->bytes >= session->search.bytes)
+		    slab->batch.count == slab->max || slab->bytes >= session->search.bytes)
 			return;
+		if (is_excepted(session, w->rows[n].id))
+			continue;
 		happened(w, EVENT_found_behind);
 		slab_add(w, slab, n, MESSAGE_BEHIND);
 		most--;
@@ -318,7 +328,7 @@ reading_search(struct world * w, struct session * session)
 	session->found_more = false;
 	session->lane_count = 0;
 	if (session->search.what == SEARCH_DUE_ALL)
-		session->due_at = session->due_id = 0;
+		session->due_at = session->due_id = INT64_MIN;
 	while ((n = next_head(w, session, after)) != WORLD_ROWS) {
 		enum message_origin origin;
 

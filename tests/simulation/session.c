@@ -416,7 +416,7 @@ lead(struct world * w, struct relay * relay)
 	s->active = w->now;
 	s->seq = w->database.seq;
 	s->recorded = s->cursor = w->database.recorded;
-	s->due_at = s->due_id = 0;
+	s->due_at = s->due_id = INT64_MIN;
 	if (s->cursor.open) {
 		happened(w, EVENT_reread_after_restart);
 		s->intervals[++s->interval % WORLD_INTERVALS] = s->cursor;

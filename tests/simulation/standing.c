@@ -155,6 +155,9 @@ why_it_stands(const struct world * w, uint32_t n)
 	}
 	if (database_held_by_dead(w, row->key))
 		return (NULL);
+	/* The first one of its key answers for the others. */
+	if (s->waits_for != SCHEDULE && !database_is_first(w, n))
+		return (NULL);
 	switch (s->waits_for) {
 	case SCHEDULE:
 	case RETRY:
@@ -164,11 +167,6 @@ why_it_stands(const struct world * w, uint32_t n)
 		return (broker_lane_is_sick(w, row) ? NULL : "waits for a lane that is well");
 	case KEY:
 		break;
-	}
-	for (uint32_t m = 0; m < w->database.count; m++) {
-		if (m != n && w->rows[m].key == row->key && database_holds(&w->database, m) &&
-		    w->database.rows[m].waits_for != KEY)
-			return (NULL);
 	}
 	return ("waits behind nobody");
 }

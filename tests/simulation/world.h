@@ -128,6 +128,7 @@ struct session {
 	uint32_t fetch_rows;
 	size_t fetch_bytes;
 	bool fetch_waits;
+	clock_ns read_at; /* last */
 	struct batch * fetched;
 	bool fetched_exhausted;
 
@@ -306,8 +307,14 @@ bool database_holds(const struct database * d, uint32_t row);
 bool database_held_by_dead(const struct world * w, uint8_t key);
 bool database_covers(const struct world * w, const struct position * position, uint32_t row);
 uint32_t database_row(const struct world * w, int64_t id); /* or WORLD_ROWS */
-/* Of its key, the first one that holds it must not wait for its key. */
-void database_free_key(struct world * w, uint8_t key);
+/* No earlier one of its key waits for anything but its time. */
+bool database_is_first(const struct world * w, uint32_t row);
+/*
+ * Of its key, the first one that holds it must not wait for its key.  If it was
+ * due before, and passed over because of one before it that is gone (its id is
+ * above ${after}), it falls due anew.
+ */
+void database_free_key(struct world * w, uint8_t key, int64_t after);
 /* False: the fence (seq) held it up. */
 bool database_mark(struct world * w, struct session * session);
 void database_replicate(struct world * w);

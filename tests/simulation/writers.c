@@ -192,7 +192,7 @@ person_acts(struct world * w)
 		}
 		world_say(w, "person %s id %d", retry ? "retries" : "discards",
 		    (int)w->rows[row].id);
-		database_free_key(w, w->rows[row].key);
+		database_free_key(w, w->rows[row].key, 0);
 		w->moment++;
 		return;
 	}
