@@ -157,8 +157,9 @@ def run(given, servers, faults, allowed, total):
     try:
         drained = one.go()
         judgement = one.finish()
-    except Trouble as failure:
-        print(failure)
+    except Exception:
+        # Of the test itself, or of a server that does not come back.
+        traceback.print_exc(file=sys.stdout)
         return False
     finally:
         for name, count in one.counts.items():

@@ -243,11 +243,10 @@ node_kind("cut_off", (2, 10), 4, "partition", "rejoin")
 @several("standby_promoted", SHORT, weight=5)
 def standby_promoted(place, random):
     """It lacks the last moment.  What the relay published meanwhile and the standby does not know comes again."""
-    since = time.time()
     before = place.consumers["audit"].count + place.consumers["lossy"].count
     place.pair.promote(random.uniform(0.1, 1.5))
     published = place.consumers["audit"].count + place.consumers["lossy"].count - before
-    place.history.add("failover", since=since)
+    place.history.add("failover")
     place.history.add("death", what="failover", window=WINDOW + published)
     return place.pair.make_standby
 

@@ -1,7 +1,8 @@
 """The relays of a run, and what their logs tell: who leads, and what died.
 
 A death is whatever may make a relay publish again what it has published: the next lead or the next connection to
-the broker after the first.  A connection that follows a lead of the same relay is the same death.
+the broker after the first.  A connection that follows a lead of the same relay is the same death, and the first
+connection for suspects of each process is none.
 """
 
 import datetime
@@ -29,6 +30,7 @@ class Process:
         self.rest = ""
         self.leads = False
         self.may_connect = False        # a connection now is no further death
+        self.suspected = False          # it has had its second connection, of suspects
         self.awaited = False            # its end is ours
         self.paused = False
 
@@ -69,6 +71,10 @@ class Relays(threading.Thread):
             if self.led:
                 self.history.add("death", t, what="lead", relay=number)
             process.leads = self.led = process.may_connect = True
+        elif event == "broker_connected" and line.get("connection") == "suspects":
+            if process.suspected:
+                self.history.add("death", t, what="suspects", relay=number)
+            process.suspected = True
         elif event == "broker_connected":
             if self.connected and not process.may_connect:
                 self.history.add("death", t, what="connection", relay=number)
