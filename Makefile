@@ -127,7 +127,7 @@ $(BUILD)/tests/chaos/proxy: $(PROXY_OBJECTS)
 	$(CC) $(CFLAGS) $(EXTRA_CFLAGS) -o $@ $^
 
 # The part of it that belongs to "make test".
-CHAOS_BOUNDED = --bounded --seed 1 --faults 45
+CHAOS_BOUNDED = --bounded --seed 1 --faults 43
 # CHAOS_ARGS="--seed 7 --faults 50" chooses; --help says what else.
 check-chaos: all $(BUILD)/tests/chaos/proxy ## break real servers, relays and connections a thousand times
 	PYTHONDONTWRITEBYTECODE=1 $(PYTHON) tests/chaos/chaos.py $(CHAOS_ARGS)

@@ -26,7 +26,7 @@ from checker import judge                                                      #
 from conftest import ROOT                                                      # noqa: E402
 from faults import KINDS, Missed, until_done                                   # noqa: E402
 from place import WINDOW, Place, Trouble                                       # noqa: E402
-from schedule import Schedule                                                  # noqa: E402
+from schedule import MESSAGES, Schedule                                        # noqa: E402
 
 FAULTS = 1000
 # Of the faults, so many parts with these servers.
@@ -86,10 +86,10 @@ class Run:
         self.history = self.place.history
         self.history.add("run", t=0, seed=given.seed, window=WINDOW, drain_s=DRAIN_S, good_s=given.good_s)
 
-    def round(self, number, quiet, planned):
-        print(f"round {number}: {len(planned)} faults{', the peers well' if quiet else ''}", flush=True)
+    def round(self, number, what, planned):
+        print(f"round {number}: {len(planned)} faults, {what}", flush=True)
         start = time.monotonic()
-        if quiet:
+        if what == MESSAGES:
             self.history.add("peers_well")
         for one in planned:
             if one.lane not in self.lanes:
@@ -99,7 +99,7 @@ class Run:
             lane.given.join()
             if lane.failure:
                 raise Trouble(lane.failure)
-        if quiet:
+        if what == MESSAGES:
             self.history.add("peers_ill")
         self.history.add("all_healed")
         self.place.pause_writers()
@@ -119,10 +119,10 @@ class Run:
         """Whether everything drained, round after round."""
         self.place.relays.wait_led(60)
         well = True
-        for number, (quiet, planned) in enumerate(self.schedule.rounds(), 1):
+        for number, (what, planned) in enumerate(self.schedule.rounds(), 1):
             if number > 1:
                 self.place.resume_writers()
-            well = self.round(number, quiet, planned)
+            well = self.round(number, what, planned)
             if not well:
                 break
         if well and self.given.scheduled:
