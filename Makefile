@@ -92,7 +92,7 @@ debug: ## build without optimisation in build/debug
 	$(MAKE) BUILD=build/debug CFLAGS='-O0 -g3' all
 
 test: ## install what is missing, build, run the unit and integration tests, and a minute of chaos
-	tests/support/install build test
+	tests/support/install build test node
 	$(MAKE) all check-unit
 	$(MAKE) check-integration
 	$(MAKE) check-chaos CHAOS_ARGS='$(CHAOS_BOUNDED)'
