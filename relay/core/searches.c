@@ -262,7 +262,11 @@ found_in_lane(struct core * core, clock_ns now, const struct found * found)
 			take_all(core, now, batch);
 		lanes_drained(&core->lanes, core->search.lane,
 		    empty ? INT64_MAX : last_in_lane(batch), found->more);
-	} else if (empty)
+	} else if (empty && core->draining)
+		/* Who waits there waits for its key as well: not for a drain to wait for,
+		 * and it would be reported again. */
+		lanes_reopen(&core->lanes, core->search.lane, lanes_next_probe(now));
+	else if (empty)
 		lanes_empty(&core->lanes, core->search.lane, lanes_next_probe(now));
 	else if (!take(core, now, batch->messages[0], false))
 		lanes_reopen(&core->lanes, core->search.lane, lanes_next_probe(now));
