@@ -11,15 +11,21 @@
  * writes passwords as SECRET lets a leak be seen; nothing else may say SECRET.
  */
 
-/* Whether SECRET stands nowhere but in passwords. */
+/* Whether there is a password, and SECRET stands nowhere else.  Without one all
+ * is shown as it is, also a name that a later one of its keyword replaced. */
 static bool
 is_only_a_password(const PQconninfoOption * o)
 {
-	for (; o->keyword != NULL; o++)
-		if (o->val != NULL && strstr(o->keyword, "password") == NULL &&
-		    strstr(o->val, "SECRET") != NULL)
+	bool any = false;
+
+	for (; o->keyword != NULL; o++) {
+		bool password = strstr(o->keyword, "password") != NULL;
+
+		if (o->val != NULL && !password && strstr(o->val, "SECRET") != NULL)
 			return (false);
-	return (true);
+		any |= o->val != NULL && password;
+	}
+	return (any);
 }
 
 int
