@@ -22,6 +22,7 @@ DROP FUNCTION outbox.set_payload_limit(integer);
 DROP FUNCTION outbox.set_retention(interval);
 DROP FUNCTION outbox.discard_dead(bigint[]);
 DROP FUNCTION outbox.retry_dead(bigint[]);
+DROP FUNCTION outbox.operator();
 DROP FUNCTION outbox.release_keys(text[], bigint[], bigint[]);
 DROP FUNCTION outbox.backlog();
 DROP VIEW outbox.message_status;

@@ -450,6 +450,14 @@ REVOKE ALL ON FUNCTION outbox.release_keys(text[], bigint[], bigint[]) FROM PUBL
 COMMENT ON FUNCTION outbox.release_keys(text[], bigint[], bigint[]) IS
 	'Makes the first waiting message of each key due if it waits for its key, leaving aside those that are about to leave. Used by retry_dead(), discard_dead() and the relay.';
 
+-- A setting of the session, so that a command line can tell who sits before it.
+CREATE FUNCTION outbox.operator() RETURNS jsonb
+LANGUAGE sql STABLE
+AS $$ SELECT coalesce(nullif(current_setting('outbox_relay.operator', true), '')::jsonb, '{}') $$;
+REVOKE ALL ON FUNCTION outbox.operator() FROM PUBLIC;
+COMMENT ON FUNCTION outbox.operator() IS
+	'What this session says of the person who acts: the setting outbox_relay.operator, a JSON object. It goes into the details of operation.';
+
 CREATE FUNCTION outbox.retry_dead(ids bigint[]) RETURNS bigint
 LANGUAGE plpgsql
 AS $$
@@ -475,7 +483,8 @@ BEGIN
 	INTO keys, touched FROM gone AS g;
 	PERFORM outbox.release_keys(keys, array_fill(0::bigint, ARRAY[coalesce(cardinality(keys), 0)]), '{}');
 	INSERT INTO outbox.operation (operation, details, messages)
-	VALUES ('retry', jsonb_build_object('from', 'dead', 'first_ids', touched[1:100]), coalesce(cardinality(touched), 0));
+	VALUES ('retry', outbox.operator() || jsonb_build_object('from', 'dead', 'first_ids', touched[1:100]),
+		coalesce(cardinality(touched), 0));
 	RETURN coalesce(cardinality(touched), 0);
 END
 $$;
@@ -501,7 +510,8 @@ BEGIN
 	INTO keys, touched FROM gone AS g;
 	PERFORM outbox.release_keys(keys, array_fill(0::bigint, ARRAY[coalesce(cardinality(keys), 0)]), '{}');
 	INSERT INTO outbox.operation (operation, details, messages)
-	VALUES ('discard', jsonb_build_object('from', 'dead', 'first_ids', touched[1:100]), coalesce(cardinality(touched), 0));
+	VALUES ('discard', outbox.operator() || jsonb_build_object('from', 'dead', 'first_ids', touched[1:100]),
+		coalesce(cardinality(touched), 0));
 	RETURN coalesce(cardinality(touched), 0);
 END
 $$;
@@ -601,7 +611,7 @@ BEGIN
 	EXECUTE format('GRANT EXECUTE ON FUNCTION outbox.applied_migrations(), outbox.schema_version(), outbox.retention(),'
 		' outbox.slot_period(), outbox.current_slot(), outbox.payload_limit(), outbox.uuid_v7(),'
 		' outbox.headers_valid(jsonb), outbox.backlog(), outbox.release_keys(text[], bigint[], bigint[]),'
-		' outbox.retry_dead(bigint[]), outbox.discard_dead(bigint[]) TO %I', role);
+		' outbox.operator(), outbox.retry_dead(bigint[]), outbox.discard_dead(bigint[]) TO %I', role);
 END
 $$;
 REVOKE ALL ON FUNCTION outbox.grant_relay(text) FROM PUBLIC;

@@ -1,6 +1,7 @@
 #include "cli/cli.h"
 
 #include "cli/check.h"
+#include "cli/dead.h"
 #include "cli/message.h"
 #include "cli/migrate.h"
 #include "cli/run.h"
@@ -38,5 +39,6 @@ const struct cli_command * const cli_commands[] = {
     &cli_migrate,
     &cli_status,
     &cli_message,
+    &cli_dead,
     NULL,
 };

@@ -143,7 +143,8 @@ daemon_log_move(struct daemon * d, const struct move * move)
 	if (move->fate == FATE_DEAD)
 		log_error("message_dead", LOG_INT("id", move->id), LOG_STR("reason", reason),
 		    LOG_INT("attempts", move->attempts),
-		    LOG_STR("remedy", "mend the cause, then retry_dead or discard_dead"));
+		    LOG_STR("remedy",
+			"mend the cause, then outbox-relay dead retry ID, or dead discard ID"));
 	else
 		log_warn("message_delayed", LOG_INT("id", move->id), LOG_STR("reason", reason),
 		    LOG_INT("attempts", move->attempts));

@@ -302,7 +302,7 @@ FUNCTIONS = {
     "backlog": "()", "set_retention": "('1 day')", "set_payload_limit": "(1)", "grant_writer": "('x')",
     "grant_relay": "('x')", "grant_monitor": "('x')", "publish": "('e', 'r', 'p')", "write_message": None,
     "schedule_message": None, "wake": None, "wake_delayed": None, "release_keys": "('{k}', '{1}', '{1}')", "retry_dead": "('{1}')",
-    "discard_dead": "('{1}')"}
+    "discard_dead": "('{1}')", "operator": "()"}
 
 
 def callable_functions(cursor):
@@ -391,7 +391,7 @@ def test_the_relay_has_what_it_needs_and_nothing_more(db):
             "migration": {"SELECT"}, "message_status": {"SELECT"}}
         assert callable_functions(c) == {
             "applied_migrations", "schema_version", "retention", "slot_period", "current_slot", "payload_limit",
-            "uuid_v7", "headers_valid", "backlog", "release_keys", "retry_dead", "discard_dead"}
+            "uuid_v7", "headers_valid", "backlog", "release_keys", "operator", "retry_dead", "discard_dead"}
         c.execute("SELECT * FROM outbox.backlog()")
         c.execute("SELECT * FROM outbox.message_status")
         c.execute("INSERT INTO outbox.operation (operation) VALUES ('pause')")
