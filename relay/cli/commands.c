@@ -4,6 +4,7 @@
 #include "cli/dead.h"
 #include "cli/message.h"
 #include "cli/migrate.h"
+#include "cli/replay.h"
 #include "cli/run.h"
 #include "cli/status.h"
 
@@ -40,5 +41,6 @@ const struct cli_command * const cli_commands[] = {
     &cli_status,
     &cli_message,
     &cli_dead,
+    &cli_replay,
     NULL,
 };
