@@ -2,6 +2,7 @@
 
 #include "cli/check.h"
 #include "cli/dead.h"
+#include "cli/inbox.h"
 #include "cli/message.h"
 #include "cli/migrate.h"
 #include "cli/replay.h"
@@ -42,5 +43,6 @@ const struct cli_command * const cli_commands[] = {
     &cli_message,
     &cli_dead,
     &cli_replay,
+    &cli_inbox,
     NULL,
 };
