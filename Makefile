@@ -206,7 +206,7 @@ format-check: ## fail when "make format" (clang-format 14) would change somethin
 	*) clang-format --dry-run $(C_FILES) ;; \
 	esac
 
-demo: ## a shop, a relay that is killed half-way, a consumer that counts
+demo: ## a shop of three services, one of them and the relay killed half-way; it counts messages, stock and money
 	tests/support/install build test
 	$(MAKE) all
 	tests/demo/run

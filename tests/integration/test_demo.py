@@ -51,7 +51,10 @@ def test_the_demo_loses_nothing_and_says_so(stack):
     assert said["published"] == said["delivered"] == said["committed"]
     assert said["lost"] == said["phantoms"] == said["out of order"] == 0
     assert said["duplicates"] <= 10000
-    assert "relay was killed" in done.stdout and "relay runs again" in done.stdout
+    assert said["reserved"] == said["charged"] == said["committed"]
+    assert said["stock amiss"] == said["money amiss"] == 0
+    for stage in ("inventory was killed", "relay was killed", "relay runs again"):
+        assert stage in done.stdout
     assert done.stderr == ""
 
 
@@ -62,6 +65,14 @@ def test_a_planted_fault_makes_it_fail(stack, fault, name):
     said = figures(done.stdout)
     assert {n: said[n] for n in ("lost", "phantoms")} == {"lost": 0, "phantoms": 0, name: 1}
     assert "FAILED" in done.stdout
+
+
+def test_an_effect_that_was_taken_twice_makes_it_fail(stack):
+    done = shop(stack, "--plant", "twice")
+    assert done.returncode == 1 and "FAILED" in done.stdout, (done.stdout, done.stderr)
+    said = figures(done.stdout)
+    assert said["charged"] == said["committed"] + 1 and said["money amiss"] > 0
+    assert said["lost"] == said["phantoms"] == said["stock amiss"] == 0
 
 
 def test_interrupted_it_leaves_nothing_running(tmp_path):

@@ -1,4 +1,4 @@
-"""A service of the shop: the order and its event, in one transaction."""
+"""The order service: the order and its event, in one transaction."""
 
 import json
 import random
@@ -6,6 +6,7 @@ import threading
 
 import psycopg2
 
+PAUSE_S = 0.02
 ITEMS = ("pencil", "notebook", "desk lamp", "cup", "kettle")
 
 
@@ -53,6 +54,7 @@ class Service(threading.Thread):
                     self.committed += 1
                 except Declined:
                     self.rolled_back += 1
+                self.stop.wait(PAUSE_S)
             connection.close()
         except psycopg2.Error as failure:
             self.failure = failure
