@@ -128,15 +128,6 @@ core_free(struct core * core)
 
 /* ---- what may be done now ---- */
 
-bool
-is_quiet(const struct core * core)
-{
-	const struct lanes * lanes = &core->lanes;
-
-	return (held_rows(core) == 0 && core->rows.pool.count == lanes->probing && !core->marking &&
-	    lanes->draining == 0 && lanes->reported == 0);
-}
-
 static bool
 is_finished(const struct core * core)
 {

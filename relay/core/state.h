@@ -143,7 +143,14 @@ has_unmarked(const struct core * core)
 
 /* Nothing is left to do but what fetches and searches may bring; lanes that stay
  * bad are not waited for, but those of the database are probed once. */
-bool is_quiet(const struct core * core);
+static inline bool
+is_quiet(const struct core * core)
+{
+	const struct lanes * lanes = &core->lanes;
+
+	return (held_rows(core) == 0 && core->rows.pool.count == lanes->probing && !core->marking &&
+	    lanes->draining == 0 && lanes->reported == 0);
+}
 
 /* Something came: a drain is not over. */
 static inline void
