@@ -50,14 +50,15 @@ def publish(cursor, exchange, routing_key, payload, **properties):
 
 
 class Service:
-    """name is the consumer's in the inbox, and the queue's unless one is given."""
+    """name is the consumer's in the inbox, and the queue's unless one is given; arguments are basic.consume's."""
 
-    def __init__(self, name, handler, queue=None, attempts=5, first_pause=1.0):
+    def __init__(self, name, handler, queue=None, attempts=5, first_pause=1.0, arguments=None):
         self.name = name
         self.handler = handler
         self.queue = queue or name
         self.attempts = attempts
         self.first_pause = first_pause
+        self.arguments = arguments
         self.stopping = False
         self.database = self.connection = self.channel = None
 
@@ -83,7 +84,8 @@ class Service:
             try:
                 self.channel = self.connection.channel()
                 self.channel.basic_qos(prefetch_count=PREFETCH)
-                self.channel.basic_consume(self.queue, lambda _, *delivery: self.attempt(Message(*delivery)))
+                self.channel.basic_consume(self.queue, lambda _, *delivery: self.attempt(Message(*delivery)),
+                                           arguments=self.arguments)
                 if not self.stopping:
                     self.channel.start_consuming()
             finally:

@@ -54,15 +54,16 @@ class Process:
 
 
 class Stage:
-    """tables: the services' own, as SQL; exchanges: kind by name; queues: by name a list of (exchange, key)."""
+    """tables: the services' own, as SQL; exchanges: kind by name; queues and streams: by name a list of (exchange, key)."""
 
-    def __init__(self, script, services, tables, exchanges, queues):
+    def __init__(self, script, services, tables, exchanges, queues, streams):
         self.script = script
         self.services = services
         self.name = "scenario_" + pathlib.Path(script).stem
         self.tables = tables
         self.exchanges = exchanges
         self.queues = queues
+        self.streams = streams
         self.running = {}
         self.failed = False
         base = {k: v for k, v in os.environ.items() if not k.startswith("OUTBOX_RELAY_")}
@@ -83,8 +84,7 @@ class Stage:
         self.config.write_text("postgres: {dsn: %s}\nrabbitmq: {urls: [%s]}\nlog: {level: error}\n"
                                % (json.dumps(self.dsn("relay")), json.dumps(os.environ["AMQP_URL"])))
         for line in ("outbox", "inbox"):
-            subprocess.run([RELAY, "migrate", "up", "--line", line, "--config", self.config], check=True,
-                           stdout=subprocess.DEVNULL, env={**self.env, "OUTBOX_RELAY_POSTGRES_DSN": self.dsn("owner")})
+            self.relay("migrate", "up", "--line", line)
         self.database = psycopg2.connect(self.dsn("owner"))
         self.database.autocommit = True
         service = f"{self.name}_service"
@@ -98,18 +98,21 @@ class Stage:
         return self
 
     def make_queues(self):
-        """Quorum queues, and one for what they reject."""
+        """Quorum queues and one for what they reject, and streams."""
         for exchange, kind in self.exchanges.items():
             self.channel.exchange_declare(exchange, exchange_type=kind, durable=True)
         self.channel.queue_declare(DEAD_LETTERS, durable=True)
         for queue, bindings in self.queues.items():
             self.channel.queue_declare(queue, durable=True, arguments={
                 "x-queue-type": "quorum", "x-dead-letter-exchange": "", "x-dead-letter-routing-key": DEAD_LETTERS})
+        for stream in self.streams:
+            self.channel.queue_declare(stream, durable=True, arguments={"x-queue-type": "stream"})
+        for queue, bindings in {**self.queues, **self.streams}.items():
             for exchange, key in bindings:
                 self.channel.queue_bind(queue, exchange, key)
 
     def clear(self):
-        for queue in (*self.queues, DEAD_LETTERS):
+        for queue in (*self.queues, *self.streams, DEAD_LETTERS):
             self.channel.queue_delete(queue)
         for exchange in self.exchanges:
             self.channel.exchange_delete(exchange)
@@ -135,6 +138,11 @@ class Stage:
         return connection.cursor()
 
     # ---- what is going on
+
+    def relay(self, *arguments):
+        """A command of outbox-relay, with the rights of the database's owner."""
+        subprocess.run([RELAY, *arguments, "--config", self.config], check=True, stdout=subprocess.DEVNULL,
+                       env={**self.env, "OUTBOX_RELAY_POSTGRES_DSN": self.dsn("owner")}, timeout=TIMEOUT_S)
 
     def start(self, *names):
         """Services, or "relay"."""
@@ -167,7 +175,7 @@ class Stage:
         return self.channel.queue_declare(queue, passive=True).method.message_count
 
     def quiet(self):
-        """Nothing is pending, and no queue has a message that no service holds."""
+        """Nothing is pending, and no queue has a message that no service holds; a stream keeps all of its own."""
         return self.value("SELECT pending + delayed FROM outbox.backlog()") == 0 \
             and all(self.waiting(queue) == 0 for queue in self.queues)
 
@@ -199,7 +207,7 @@ class Stage:
         self.failed = self.failed or not well
 
 
-def main(play, services, tables, exchanges, queues):
+def main(play, services, tables, exchanges, queues, streams=None):
     """Play the scenario, or be one of its services."""
     script = sys.modules["__main__"].__file__
     services = {service.name: service for service in services}
@@ -207,6 +215,6 @@ def main(play, services, tables, exchanges, queues):
         services[sys.argv[1]].run()
         return 0
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with Stage(script, services, tables, exchanges, queues) as stage:
+    with Stage(script, services, tables, exchanges, queues, streams or {}) as stage:
         play(stage)
     return 1 if stage.failed else 0
