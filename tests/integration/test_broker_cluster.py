@@ -87,3 +87,36 @@ def test_a_first_message_that_meets_an_election(cluster, database, reader, relay
     cluster.heal()
     for queue in queues:
         reader.channel().queue_delete(queue)
+
+
+def test_an_unavailable_queue_keeps_nobody_else_waiting(cluster, database, reader, relay):
+    """A quorum queue whose only member is away confirms nothing (S); once it is back it gets what waited, in order."""
+    there = Broker(cluster, cluster.urls[0])
+    away = there.queue("away", arguments={"x-quorum-initial-group-size": 1})
+    there.connection.close()
+    queue = reader.queue()
+    timeout_s = 3
+    running = relay(config={"rabbitmq": {"urls": cluster.urls[1:]}, "publish": {"confirm_timeout": f"{timeout_s}s"}})
+    running.wait_log("broker_connected")
+
+    def write(name, key, count):
+        database.execute("INSERT INTO outbox.message (exchange, routing_key, ordering_key, payload_text)"
+                         " SELECT '', %s, %s || n %% 50, n::text FROM generate_series(1, %s) n", [name, key, count])
+
+    # The channel knows the queue's leader; it would be told at once that there is none, else.
+    write(away, "bad", 1)
+    wait_until(lambda: sent(database) == 1)
+    cluster.kill("rabbitmq1")
+    write(queue, "good", 2000)
+    write(away, "bad", 5)
+    write(queue, "better", 2000)
+    began = time.monotonic()
+    wait_until(lambda: sent(database) == 4001, 30, "all that can be confirmed")
+    assert time.monotonic() - began < timeout_s + 2 + 3, "a confirm timeout, and not much more"
+    waits = database.query("SELECT DISTINCT waits_for, attempts FROM outbox.delayed")
+    assert waits == [("queue", 0)]
+    assert "no confirm" in database.value("SELECT last_error FROM outbox.delayed LIMIT 1")
+    cluster.heal()
+    wait_until(lambda: database.value("SELECT count(*) FROM outbox.delayed") == 0, 30, "what waited for the queue")
+    assert {message.body for message in reader.take(away, 6)} == {str(n).encode() for n in range(1, 6)}
+    assert running.stop() == 0
