@@ -7,7 +7,8 @@
                                                            +--payment.refused--> order: cancelled
                                                                             \\--> inventory: the piece is back
 
-No transaction spans two services.  Relay and services are killed with SIGKILL in turn, while orders are placed.
+No transaction spans two services.  Relay and services are killed with SIGKILL in turn, and once all of their sessions in
+Postgres are ended, while orders are placed.
 """
 
 import random
@@ -86,7 +87,7 @@ def place(connection, number):
 def play(stage):
     stage.start_all()
     connection = stage.service()
-    victims = ["relay", *stage.services]
+    victims = ["relay", "sessions", *stage.services]
     random.shuffle(victims)
     share = ORDERS // (len(victims) + 1)
     for number in range(ORDERS):
@@ -97,8 +98,11 @@ def play(stage):
             until(lambda: stage.value("SELECT count(*) FROM orders WHERE state <> 'placed'") > finished or stage.quiet(),
                   "finished orders")
             victim = victims.pop()
-            stage.kill(victim)
-            stage.start(victim)
+            if victim == "sessions":
+                stage.end_sessions()
+            else:
+                stage.kill(victim)
+                stage.start(victim)
     stage.settle()
     stage.send_again()
     stage.settle()

@@ -4,7 +4,7 @@
 
 The handler, reserve(cursor, message), works in the transaction that has claimed the message in the inbox: its effect,
 its own messages in the outbox and the claim are committed together, or none of them.  Only then the message is
-acknowledged; a service killed in between is given it again, and skips it.
+acknowledged; a service killed in between is given it again, and skips it.  One that loses a connection makes both anew.
 
 A handler that raises is rolled back, and inbox.fail() counts it.  The message is kept and tried again after first_pause
 seconds, then twice that, and so on, while others are handled.  After the last of its attempts it is rejected: the
@@ -68,7 +68,7 @@ class Service:
         while not self.stopping:
             try:
                 self.serve()
-            except (pika.exceptions.AMQPError, psycopg2.OperationalError) as failure:
+            except (pika.exceptions.AMQPError, psycopg2.OperationalError, psycopg2.InterfaceError) as failure:
                 print(f"{self.name}: {failure!r}; connecting again", file=sys.stderr)
                 time.sleep(RECONNECT_PAUSE_S)
 
@@ -105,9 +105,10 @@ class Service:
                 cursor.execute("SELECT inbox.claim(%s, %s)", [self.name, message.id])
                 if cursor.fetchone()[0]:
                     self.handler(cursor, message)
-        except psycopg2.OperationalError:
-            raise    # no fault of the message: the server is away, or chose this one in a deadlock
         except Exception as failure:
+            # No fault of the message: the server is away, or chose this one in a deadlock.
+            if self.database.closed or isinstance(failure, psycopg2.OperationalError):
+                raise
             self.failed(message, failure)
         else:
             self.channel.basic_ack(message.tag)
