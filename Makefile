@@ -132,6 +132,10 @@ CHAOS_BOUNDED = --bounded --seed 1 --faults 43
 check-chaos: all $(BUILD)/tests/chaos/proxy ## break real servers, relays and connections a thousand times
 	PYTHONDONTWRITEBYTECODE=1 $(PYTHON) tests/chaos/chaos.py $(CHAOS_ARGS)
 
+check-inbox: all drivers ## 50,000 messages, each sent twice, to 8 consumers that are killed, as the servers are (minutes)
+	INBOX_MESSAGES=50000 INBOX_CONSUMERS=8 PYTHONDONTWRITEBYTECODE=1 $(PYTHON) -m pytest -p no:cacheprovider \
+		tests/integration/test_libinbox.py -k every_message_twice $(PYTEST_ARGS)
+
 # What must be right in every line: what the core decides, and what goes onto the wire.
 COVERED = $(wildcard relay/core/*.c) $(patsubst %,relay/amqp/%.c,codec headers outbound confirms)
 coverage: ## print the line coverage of core and codec by unit tests and simulation; fails below 95 %
@@ -275,7 +279,7 @@ help: ## list the targets
 -include $(RELAY_OBJECTS:.o=.d) $(CLIENT_OBJECTS:.o=.d) $(UNIT_TESTS:=.d) $(SIMULATION_OBJECTS:.o=.d) $(DRIVERS:=.d) \
 	$(wildcard $(BENCH)/*.d $(BUILD)/tests/fuzz/*.d $(BUILD)/tests/torture/*.d $(BUILD)/tests/chaos/*.d)
 FORCE:
-.PHONY: FORCE all debug test unit-tests drivers everything check-unit check-integration check-simulation check-planted check-chaos asan tsan \
+.PHONY: FORCE all debug test unit-tests drivers everything check-unit check-integration check-simulation check-planted check-chaos check-inbox asan tsan \
 	check-torture torture-objects coverage fuzz fuzz-objects fuzz-programs \
 	lint format format-check demo bench bench-quick bench-programs install uninstall dist clean help
 .SECONDARY:

@@ -1,6 +1,7 @@
 """libinbox: claims in a program's own transaction, and its consumer loop against real servers that come and go."""
 
 import ctypes
+import os
 import random
 import re
 import signal
@@ -17,6 +18,9 @@ from test_readme import blocks, section
 
 BUILD = ROOT / "build"
 DRIVER = BUILD / "tests/integration/inbox_driver"
+# "make check-inbox" has more of both.
+MESSAGES = int(os.environ.get("INBOX_MESSAGES", 2000))
+CONSUMERS = int(os.environ.get("INBOX_CONSUMERS", 4))
 OK, INVALID, NO_CONNECTION, NO_TRANSACTION, BUSY, FAILED, NO_MEMORY, REFUSED = range(8)
 
 
@@ -445,31 +449,31 @@ def test_nothing_leaks_and_nothing_is_read_that_was_not_written(inbox, queues, c
     assert consumer.stop(timeout=30) == 0
 
 
-@pytest.mark.time_limit(240)
+@pytest.mark.time_limit(240 + MESSAGES // 20)
 @pytest.mark.parametrize("batch", [1, 20])
 def test_every_message_twice_and_everything_killed_takes_effect_once(inbox, stack, queues, consume, batch):
-    """2,000 messages, each sent twice in any order, four consumers; consumers, broker and database are killed."""
+    """Each message is sent twice in any order to several consumers; they, the broker and the database are killed."""
     rng = random.Random(batch)
-    sent = [str(uuid.uuid4()) for _ in range(2000)]
+    sent = [str(uuid.uuid4()) for _ in range(MESSAGES)]
     twice = sent * 2
     rng.shuffle(twice)
     for one in twice:
         queues.send("sleep 0.005", one)
-    consumers = [consume(batch=batch, prefetch=50, max_attempts=1000) for _ in range(4)]
+    consumers = [consume(batch=batch, prefetch=50, max_attempts=1000) for _ in range(CONSUMERS)]
 
     def progress(count):
         return lambda: len(effects(inbox)) >= count
 
-    for kills, count in enumerate(range(100, len(sent), 100)):
-        wait_until(progress(count), 60, f"{count} effects")
-        victim = rng.randrange(4)
+    for kills, count in enumerate(range(MESSAGES // 20, MESSAGES, MESSAGES // 20)):
+        wait_until(progress(count), 60 + MESSAGES // 100, f"{count} effects")
+        victim = rng.randrange(CONSUMERS)
         consumers[victim].kill()
         consumers[victim] = consume(batch=batch, prefetch=50, max_attempts=1000)
         if kills in (5, 12):
             server = "postgres" if kills == 5 else "rabbitmq"
             stack.kill(server)
             stack.start(server)
-    wait_until(lambda: len(effects(inbox)) >= len(sent) and queues.empty(), 60)
+    wait_until(lambda: len(effects(inbox)) >= len(sent) and queues.empty(), 60 + MESSAGES // 100)
     assert effects(inbox) == sorted(sent)
     assert queues.broker.count(queues.dead) == 0
     for consumer in consumers:
