@@ -302,7 +302,7 @@ read_number(struct reader * r)
 	}
 	if (r->headers && !within_int64(start, r->p))
 		return (fail(r, "number outside the range of int64 (send it as a string)"));
-	if (!r->headers && !within_numeric(start, r->p))
+	if (!within_numeric(start, r->p))
 		return (fail(r, "number that Postgres cannot hold"));
 	return (true);
 }

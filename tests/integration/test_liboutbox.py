@@ -4,11 +4,13 @@ import ctypes
 import datetime
 import json
 import os
+import random
 import re
 import subprocess
 import textwrap
 import uuid
 
+import psycopg2
 import pytest
 
 from conftest import ROOT, wait_until
@@ -182,6 +184,45 @@ def test_a_field_that_is_wrong_leaves_the_transaction_usable(connect, database, 
     assert (code, db.error.index, db.error.field.decode()) == (INVALID, 1, field) and db.state() == IN_TRANSACTION
     db.run("COMMIT")
     assert database.value("SELECT count(*) FROM outbox.message") == 1
+
+
+SEEDS = ['{"a": [1, -2.5e+3, true, null, "x\\u00e9\\n"], "b": {"c": {}}}', '{"n": 9223372036854775807, "m": -9223372036854775808}',
+         '{"x-outbox-id": 1}', '{"n": 922337203685477580.8e1, "s": "\\ud83d\\ude00"}', '[[[[1e10]]]]', '"\\u0000"', '{"é": "€"}',
+         '{"' + "k" * 255 + '": 0}', '{"a": 1e131071, "b": 1e-16383}', " \t{ } ", "{'a': 1}", '{"a": 01}', '{"a": NaN}',
+         '{"a": 0e999999999999}', '{"a": 1e-131071}']
+
+
+def test_what_we_let_pass_postgres_takes_and_the_other_way_round(connect, database):
+    """A statement that fails would cost the caller the transaction."""
+    rng = random.Random(4)
+    texts = list(SEEDS)
+    for _ in range(600):
+        text = list(rng.choice(SEEDS))
+        for _ in range(rng.randint(1, 3)):
+            at = rng.randrange(len(text) + 1)
+            text[at:at + rng.randint(0, 2)] = rng.choice(list('{}[]",:.eE+-0199\\u dé') + ["\\ud800", "99999999999999999999"])
+            text = text or [" "]
+        texts.append("".join(text))
+    db = connect()
+    observer = database.connect("owner", autocommit=True).cursor()
+
+    def taken(sql, text):
+        try:
+            observer.execute(sql, [text])
+            return observer.fetchone()[0]
+        except psycopg2.Error:
+            return False
+
+    db.run("BEGIN")
+    good = 0
+    for text in texts:
+        for field, sql in (("payload_json", "SELECT %s::jsonb IS NOT NULL"), ("headers", "SELECT outbox.headers_valid(%s::jsonb)")):
+            code = db.publish(Message(**{field: text}))[0]
+            assert code == (OK if taken(sql, text) else INVALID), (field, text, db.error.text)
+            good += code == OK
+    db.run("COMMIT")
+    assert 100 < good < len(texts)
+    assert database.value("SELECT count(*) FROM outbox.message") == good
 
 
 def test_a_connection_that_cannot_be_used_is_told(connect, library, database):
