@@ -284,7 +284,7 @@ void core_stop(struct core * core);
  * core_drain(core):
  * CORE_FINISHED once everything is recorded and both a fetch begun after that,
  * in a new interval, and a search of the delayed ones find nothing that is
- * due.  Fetches do not wait.
+ * due.  Fetches wait only while other messages are still being settled.
  */
 void core_drain(struct core * core);
 

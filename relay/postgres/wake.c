@@ -28,6 +28,9 @@
 /* Falling asleep often must not mean to look at the delayed messages as often. */
 #define TELL_SPACING CLOCK_MS(100)
 
+/* A LISTEN that was refused may be so for good. */
+#define REFUSED_RETRY CLOCK_S(10)
+
 /* The keys of a gate hold for a second at least; renew it before. */
 #define SLEEP_MAX CLOCK_MS(900)
 
@@ -74,10 +77,15 @@ wake_on_listening(void * context, PGresult ** result, const struct error * e)
 	struct wake * wake = context;
 
 	(void)result;
-	if (e != NULL)
-		log_failure(LOG_LEVEL_WARN, "listen_refused", e);
-	else
+	if (e == NULL) {
 		wake->listening = true;
+		return;
+	}
+	/* V: it is tried again, on a new session. */
+	wake->listen_retry = clock_now() + REFUSED_RETRY;
+	if (log_due(&wake->warned, clock_now()))
+		log_failure(LOG_LEVEL_WARN, "listen_refused", e);
+	connection_close(wake->listener);
 }
 
 static void
@@ -269,7 +277,9 @@ wake_read_found(struct wake * wake, clock_ns now, bool rows)
 		wake->pause = clock_min(wake->pause * 2,
 		    wake->gated ? clock_min(WAKE_POLL_MAX, wake->options.poll_interval) :
 				  wake->options.poll_interval);
-	return (wake->woken && wake_tell(wake, now, true));
+	/* At the poll interval in any case: nothing else may end the wait. */
+	return ((wake->woken || now - wake->last_told >= wake->options.poll_interval) &&
+	    wake_tell(wake, now, true));
 }
 
 clock_ns

@@ -68,7 +68,8 @@ enum wake_advice wake_advise(struct wake * wake, clock_ns now);
  * wake_read_found(wake, now, rows):
  * What the read found: rows end the sleep.  Whether there may be something new
  * among the delayed messages, if it found none: a NOTIFY came in, or the gate
- * has just been closed behind writers that sent none.
+ * has just been closed behind writers that sent none, or nothing was said for
+ * the poll interval.
  */
 bool wake_read_found(struct wake * wake, clock_ns now, bool rows);
 

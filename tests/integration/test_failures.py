@@ -290,6 +290,19 @@ def test_until_empty_says_what_is_left(database, broker, relay):
     assert "event=empty delayed=1 dead=1" in done.stderr
 
 
+def test_until_empty_ends_where_the_source_polls(database, broker, relay):
+    """A fetch that waits is answered at the poll interval, though there is nothing to fetch."""
+    exchange = broker.exchange(kind="direct")
+    for attempt in range(4):
+        for n in range(2):
+            write(database, f"missing_{attempt}", "x", key=f"a{attempt}", payload_text="1")
+            write(database, exchange, "nobody", key=f"b{attempt}", payload_text="2")
+        done = relay.command("run", "--until-empty", timeout=20,
+                             config={"wake": {"mode": "poll", "poll_interval": "200ms"},
+                                     "retry": {"initial": "10ms", "max": "10ms", "max_attempts": 2}})
+        assert done.returncode == 0
+
+
 # ---- scheduled ----------------------------------------------------------------------------------------
 
 
