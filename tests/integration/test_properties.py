@@ -322,7 +322,7 @@ UNFIT = {
 
 
 @pytest.mark.parametrize("case", UNFIT)
-def test_what_cannot_be_represented_waits_says_why_and_holds_up_nobody(database, broker, relay, case):
+def test_what_cannot_be_represented_is_dead_says_why_and_holds_up_nobody(database, broker, relay, case):
     columns, words = UNFIT[case]
     queue = broker.queue()
     before, _ = insert(database, routing_key=queue, payload_text="before")
@@ -334,22 +334,26 @@ def test_what_cannot_be_represented_waits_says_why_and_holds_up_nobody(database,
     assert line["level"] == "error" and re.search(words, line["reason"]), line
     later, _ = insert(database, routing_key=queue, payload_text="later")
     assert broker.take(queue, 1)[0].body == b"later"
-    # Recorded before it is sent; what lies behind an unfit row may be sent but not recorded.
-    wait_until(lambda: before not in pending(database), 10)
-    assert bad in pending(database)
+    wait_until(lambda: pending(database) == [], 10)
+    (id, reason, attempts), = database.query("SELECT id, reason, attempts FROM outbox.dead")
+    assert (id, attempts) == (bad, 0) and re.search(words, reason)
     assert running.stop() == 0
-    assert bad in pending(database)
 
 
-def test_rows_of_the_key_of_an_unfit_row_wait_behind_it(database, broker, relay):
+@pytest.mark.parametrize("on_dead", ["continue", "hold"])
+def test_rows_of_the_key_of_an_unfit_row(database, broker, relay, on_dead):
     queue = broker.queue()
-    forced(database, routing_key=queue, payload_text="bad", headers={"k" * 300: 1}, ordering_key="same")
-    insert(database, routing_key=queue, payload_text="behind", ordering_key="same")
+    bad, _ = forced(database, routing_key=queue, payload_text="bad", headers={"k" * 300: 1}, ordering_key="same")
+    behind, _ = insert(database, routing_key=queue, payload_text="behind", ordering_key="same")
     insert(database, routing_key=queue, payload_text="other", ordering_key="other")
-    running = relay()
+    running = relay(config={"retry": {"on_dead": on_dead}})
     running.wait_log("message_unfit")
-    assert broker.take(queue, 1)[0].body == b"other"
+    wait_until(lambda: pending(database) == [], 10)
+    waiting = database.query("SELECT id, waits_for FROM outbox.delayed")
+    if on_dead == "hold":
+        assert broker.take(queue, 1)[0].body == b"other" and waiting == [(behind, "key")]
+        database.execute("SELECT outbox.discard_dead(ARRAY[%s]::bigint[])", [bad])
+        assert broker.take(queue, 1)[0].body == b"behind"
+    else:
+        assert {m.body for m in broker.take(queue, 2)} == {b"other", b"behind"} and waiting == []
     assert running.stop() == 0
-    assert broker.get(queue) is None
-    # Nothing may be recorded beyond the row that stands in the way.
-    assert len(pending(database)) == 3
