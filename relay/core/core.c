@@ -57,7 +57,7 @@ init(struct core * core)
 	uint32_t pool = (uint32_t)greater(options->window / POOL_SHARE, 1);
 	/* Rows that wait, a batch more, and those published. */
 	uint64_t ring = (uint64_t)core->waiting_max + options->batch + options->window;
-	uint64_t keys;
+	uint64_t chained;
 
 	pool = pool > POOL_MAX ? POOL_MAX : pool;
 	if (rows_init(&core->rows, ring, pool))
@@ -76,8 +76,14 @@ init(struct core * core)
 	core->search.except = calloc(pool, sizeof(*core->search.except));
 	if (core->moves == NULL || core->search.except == NULL)
 		return (-1);
-	keys = options->pipelined ? 0 : core->rows.places;
-	return (keys_init(&core->chains, keys) || keys_init(&core->held, keys) ? -1 : 0);
+	if (options->pipelined)
+		return (keys_init(&core->chains, 0) || keys_init(&core->held, 0) ? -1 : 0);
+	/* Only what is not settled stands in a chain. */
+	chained = (uint64_t)core->waiting_max + options->batch + core->in_flight_max +
+	    CORE_SUSPECTS_MAX + pool;
+	return (keys_init(&core->chains, chained) || keys_init(&core->held, core->rows.places) ?
+		-1 :
+		0);
 }
 
 struct core *

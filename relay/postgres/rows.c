@@ -74,7 +74,7 @@ struct block {
 };
 
 /* So many share a block, unless they are larger than that. */
-#define BLOCK_ROWS 16
+#define BLOCK_ROWS 4
 #define BLOCK_ROW_MAX 4096
 
 /* One row, as libpq holds it. */
