@@ -138,7 +138,9 @@ def test_purge_removes_the_old_in_bounded_pieces(inbox):
             cursor.execute("SELECT inbox.purge(%s, %s)", [age, rows])
 
 
-def test_purge_of_a_million_keeps_no_claim_waiting(inbox):
+@pytest.mark.parametrize("old_too", [False, pytest.param(True, marks=pytest.mark.xfail(
+    reason="a claim of what is being purged waits for the end of that step, 50 to 60 ms on two cores", strict=False))])
+def test_purge_of_a_million_keeps_no_claim_waiting(inbox, old_too):
     inbox.execute("INSERT INTO inbox.message SELECT 'c', n::text, now() - interval '1 day' FROM generate_series(1, 1000000) n")
     purging = inbox.connect("writer", autocommit=True).cursor()
     done = threading.Event()
@@ -159,8 +161,9 @@ def test_purge_of_a_million_keeps_no_claim_waiting(inbox):
         cursor = claiming.cursor()
         while not stop.is_set():
             number += 1
-            # New ones: an old one that is on its way out has to wait for the end of its step.
             claim(cursor, f"new-{number}", "c")
+            if old_too:
+                claim(cursor, str(number * 997 % 1000000 + 1), "c")
 
     threads = [threading.Thread(target=purge), threading.Thread(target=claim_on)]
     for thread in threads:
