@@ -1,7 +1,7 @@
 #include <string.h>
 
+#include "amqp/credentials.h"
 #include "amqp/link_state.h"
-#include "base/file.h"
 
 /*
  * From a url to a session: socket, TLS, and who we are.
@@ -62,24 +62,6 @@ link_connect(struct link * l, clock_ns now, struct error * e)
 }
 
 static int
-find_password(struct link * l, struct error * e)
-{
-	if (l->options.external_auth)
-		return (0);
-	if (l->options.password_file != NULL)
-		return (file_read_secret(l->options.password_file, l->url.password,
-		    sizeof(l->url.password), e));
-	if (l->url.has_password)
-		return (0);
-	if (strcmp(l->url.user, "guest") == 0) {
-		strcpy(l->url.password, "guest");
-		return (0);
-	}
-	error_set(e, EXIT_CONFIGURATION, "no password for user \"%s\"", l->url.user);
-	return (error_remedy(e, "set rabbitmq.password_file, or put it into rabbitmq.urls"));
-}
-
-static int
 begin_session(struct link * l, clock_ns now, struct error * e)
 {
 	struct session_options options = {.user = l->url.user,
@@ -93,7 +75,7 @@ begin_session(struct link * l, clock_ns now, struct error * e)
 		options.heartbeat_s = (uint32_t)l->url.heartbeat_s;
 	if (options.connection_name == NULL)
 		options.connection_name = "outbox-relay";
-	if (find_password(l, e) ||
+	if ((!options.external && credentials_find(&l->url, l->options.password_file, e)) ||
 	    session_begin(&l->session, &options, &link_session_events, l, &l->out, &l->codec, e))
 		return (-1);
 	l->state = STATE_TALKING;

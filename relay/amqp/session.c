@@ -221,9 +221,12 @@ session_renew(struct session * s)
 static int
 on_channel_open(struct session * s, struct error * e)
 {
-	amqp_confirm_select_t select = {.nowait = 0};
+	amqp_confirm_select_t confirm = {.nowait = 0};
+	amqp_tx_select_t tx = {0};
 
-	if (codec_method(s->out, CODEC_CHANNEL, AMQP_CONFIRM_SELECT_METHOD, &select))
+	if (s->options.transactional ?
+		codec_method(s->out, CODEC_CHANNEL, AMQP_TX_SELECT_METHOD, &tx) :
+		codec_method(s->out, CODEC_CHANNEL, AMQP_CONFIRM_SELECT_METHOD, &confirm))
 		return (no_room(e));
 	s->phase = SESSION_CONFIRM;
 	return (0);
@@ -397,6 +400,7 @@ on_channel_method(struct session * s, const amqp_method_t * method, struct error
 		if (s->phase == SESSION_CHANNEL)
 			return (on_channel_open(s, e));
 		break;
+	case AMQP_TX_SELECT_OK_METHOD:
 	case AMQP_CONFIRM_SELECT_OK_METHOD:
 		if (s->phase != SESSION_CONFIRM)
 			break;
@@ -434,6 +438,8 @@ on_channel_method(struct session * s, const amqp_method_t * method, struct error
 		return (0);
 	}
 	default:
+		if (s->phase == SESSION_UP && s->events->answered != NULL)
+			return (s->events->answered(s->context, method, e));
 		break;
 	}
 	/* What crossed our connection.close on the wire means nothing any more. */

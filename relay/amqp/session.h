@@ -23,7 +23,7 @@ enum session_phase {
 	SESSION_OPEN,       /* tune-ok and open sent */
 	SESSION_LEAVING,    /* channel.close sent: another channel follows */
 	SESSION_CHANNEL,    /* channel.open sent */
-	SESSION_CONFIRM,    /* confirm.select sent */
+	SESSION_CONFIRM,    /* confirm.select (or tx.select) sent */
 	SESSION_UP,         /* ready to publish */
 	SESSION_NO_CHANNEL, /* the broker closed the channel: session_reopen */
 	SESSION_CLOSING,    /* connection.close sent */
@@ -42,6 +42,9 @@ struct session_events {
 	    struct error * e);
 	int (*returned)(void * context, int64_t id, uint16_t code, struct error * e);
 	void (*blocked)(void * context, bool blocked, const char * reason);
+	/* Any other method on the channel while it is up; 0, or -1 with e set.  NULL:
+	 * there is nothing that could be answered. */
+	int (*answered)(void * context, const amqp_method_t * method, struct error * e);
 };
 
 struct session_options {
@@ -51,6 +54,7 @@ struct session_options {
 	const char * connection_name;
 	bool external;
 	uint32_t heartbeat_s; /* asked for */
+	bool transactional;   /* the channel is in tx mode instead of confirm mode */
 };
 
 struct session {

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <time.h>
 
 #include <openssl/bio.h>
 #include <openssl/err.h>
@@ -353,4 +354,24 @@ tls_write(struct tls * tls, const char * data, size_t size, struct error * e)
 	errno = 0;
 	rc = SSL_write(tls->ssl, data, size > INT_MAX ? INT_MAX : (int)size);
 	return (rc > 0 ? rc : moved_nothing(tls, rc, "write", errno, e));
+}
+
+static int64_t
+not_after(const X509 * certificate)
+{
+	struct tm tm;
+
+	if (certificate == NULL || ASN1_TIME_to_tm(X509_get0_notAfter(certificate), &tm) != 1)
+		return (0);
+	return ((int64_t)timegm(&tm));
+}
+
+void
+tls_expiry(const struct tls * tls, int64_t * peer, int64_t * own)
+{
+	X509 * certificate = SSL_get1_peer_certificate(tls->ssl);
+
+	*peer = not_after(certificate);
+	*own = not_after(SSL_get_certificate(tls->ssl));
+	X509_free(certificate);
 }

@@ -3,6 +3,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "amqp/link.h"
 #include "base/error.h"
@@ -45,5 +46,12 @@ int tls_handshake(struct tls * tls, enum tls_want * want, struct error * e);
  */
 long tls_read(struct tls * tls, char * data, size_t size, struct error * e);
 long tls_write(struct tls * tls, const char * data, size_t size, struct error * e);
+
+/**
+ * tls_expiry(tls, peer, own):
+ * Until when the broker's certificate is valid, and ours: seconds since 1970,
+ * 0 where there is none.
+ */
+void tls_expiry(const struct tls * tls, int64_t * peer, int64_t * own);
 
 #endif /* AMQP_TLS_H */

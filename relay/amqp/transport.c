@@ -274,3 +274,9 @@ transport_write(struct transport * t, const struct iovec * parts, size_t count, 
 		return (0);
 	return (error_set(e, EXIT_UNREACHABLE, "connection lost: %s", strerror(errno)));
 }
+
+const struct tls *
+transport_tls(const struct transport * t)
+{
+	return (t->tls);
+}

@@ -65,4 +65,10 @@ long transport_read(struct transport * t, char * data, size_t size, struct error
 long transport_write(struct transport * t, const struct iovec * parts, size_t count,
     struct error * e);
 
+/**
+ * transport_tls(t):
+ * The session that encrypts it; NULL: none does.
+ */
+const struct tls * transport_tls(const struct transport * t);
+
 #endif /* AMQP_TRANSPORT_H */

@@ -8,6 +8,7 @@
 #include "cli/replay.h"
 #include "cli/run.h"
 #include "cli/status.h"
+#include "cli/topology.h"
 
 /*
  * All commands, in the order in which the help lists them.  The daemon's
@@ -44,5 +45,6 @@ const struct cli_command * const cli_commands[] = {
     &cli_dead,
     &cli_replay,
     &cli_inbox,
+    &cli_topology,
     NULL,
 };

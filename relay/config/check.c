@@ -112,10 +112,9 @@ check_effect(struct loading * l)
 	for (size_t i = 0; config_item(l->config, i, &item); i++) {
 		const struct setting * s = &schema[i];
 		const struct origin * origin = loading_origin(l->config, s);
-		const char * usual = s->type == SETTING_MAPS ? "0 declared" : s->fallback;
 
 		if (s->later && origin->kind != ORIGIN_DEFAULT && item.count == 1 &&
-		    strcmp(item.values[0], usual) != 0)
+		    strcmp(item.values[0], s->fallback) != 0)
 			report_warning(l->report, origin->place, NULL,
 			    "%s has no effect in this version", s->key);
 	}

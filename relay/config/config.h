@@ -20,6 +20,58 @@ enum config_ordering { CONFIG_ORDERING_STRICT, CONFIG_ORDERING_PIPELINED };
 enum config_cloudevents { CONFIG_CLOUDEVENTS_OFF, CONFIG_CLOUDEVENTS_BINARY };
 enum config_on_dead { CONFIG_ON_DEAD_CONTINUE, CONFIG_ON_DEAD_HOLD };
 enum config_wake { CONFIG_WAKE_LISTEN, CONFIG_WAKE_POLL };
+enum config_queue_type { CONFIG_QUEUE_QUORUM, CONFIG_QUEUE_CLASSIC, CONFIG_QUEUE_STREAM };
+
+/* One of the optional arguments of an exchange, a queue or a binding. */
+enum config_argument_kind {
+	CONFIG_ARGUMENT_TEXT,
+	CONFIG_ARGUMENT_INTEGER,
+	CONFIG_ARGUMENT_BOOLEAN,
+	CONFIG_ARGUMENT_NOTHING /* null */
+};
+
+struct config_argument {
+	const char * name;
+	enum config_argument_kind kind;
+	const char * text; /* as it stands in the file */
+	int64_t number;    /* of an integer; 0 or 1 of a boolean */
+};
+
+#define CONFIG_ARGUMENTS_MAX 32
+
+struct config_arguments {
+	size_t count;
+	struct config_argument list[CONFIG_ARGUMENTS_MAX];
+};
+
+/* What is declared in topology.  ${place}: where, like "FILE:12". */
+struct config_exchange {
+	const char * place;
+	const char * name;
+	const char * type; /* direct, fanout, topic, headers, or x-... of a plugin */
+	bool durable;
+	bool auto_delete;
+	bool internal;
+	const struct config_arguments * arguments; /* NULL: none */
+};
+
+struct config_queue {
+	const char * place;
+	const char * name;
+	int type; /* enum config_queue_type */
+	bool durable;
+	bool auto_delete;
+	const struct config_arguments * arguments;
+};
+
+struct config_binding {
+	const char * place;
+	const char * exchange;    /* from here */
+	const char * queue;       /* to there: NULL ... */
+	const char * to_exchange; /* ... in one of them */
+	const char * routing_key;
+	const struct config_arguments * arguments;
+};
 
 /*
  * All strings belong to the config.  Those that may be null in the file are
@@ -74,9 +126,12 @@ struct config {
 		int format; /* enum log_format */
 	} log;
 	struct {
-		size_t exchanges; /* how many are declared */
-		size_t queues;
-		size_t bindings;
+		const struct config_exchange * exchanges;
+		size_t exchange_count;
+		const struct config_queue * queues;
+		size_t queue_count;
+		const struct config_binding * bindings;
+		size_t binding_count;
 	} topology;
 
 	struct config_private * private; /* where the values come from; their memory */

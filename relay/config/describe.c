@@ -61,7 +61,7 @@ config_item(const struct config * config, size_t index, struct config_item * ite
 		break;
 	case SETTING_MAPS:
 		snprintf(item->text, sizeof(item->text), "%zu declared",
-		    *(const size_t *)(const void *)value);
+		    *(const size_t *)(const void *)((const char *)config + s->count_offset));
 		break;
 	default:
 		schema_print(s, config, item->text, sizeof(item->text));

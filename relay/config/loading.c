@@ -116,23 +116,3 @@ loading_list(struct loading * l, const struct setting * setting, const char * co
 	*(size_t *)(config + setting->count_offset) = count;
 	*loading_origin(l->config, setting) = *origin;
 }
-
-void
-loading_maps(struct loading * l, const struct setting * setting, const struct node * node,
-    const struct origin * origin)
-{
-	if (node == NULL || node->kind != NODE_LIST || node->count > (size_t)setting->max) {
-		report_error(l->report, origin->place, NULL, "%s must be a list of at most %d maps",
-		    setting->key, (int)setting->max);
-		return;
-	}
-	for (const struct node * item = node->first; item != NULL; item = item->next) {
-		struct place place = {origin->place.source, item->line, item->column};
-
-		if (item->kind != NODE_MAP)
-			report_error(l->report, place, "write it as {name: ...}",
-			    "an entry of %s must be a map", setting->key);
-	}
-	*(size_t *)((char *)l->config + setting->offset) = node->count;
-	*loading_origin(l->config, setting) = *origin;
-}

@@ -51,7 +51,8 @@ void loading_list(struct loading * l, const struct setting * setting, const char
 
 /**
  * loading_maps(l, setting, node, origin):
- * The same for SETTING_MAPS.
+ * The same for SETTING_MAPS, whose texts may hold variables if they come from
+ * the file (relay/config/topology.c).
  */
 void loading_maps(struct loading * l, const struct setting * setting, const struct node * node,
     const struct origin * origin);

@@ -131,11 +131,11 @@ const struct setting schema[] = {
 	    .choices = format_choices},
 
 	{.key = "topology.exchanges", .type = SETTING_MAPS, AT(topology.exchanges),
-	    .fallback = "[]", .max = 10000, .later = true},
+	    COUNT_AT(topology.exchange_count), .fallback = "[]", .max = 10000},
 	{.key = "topology.queues", .type = SETTING_MAPS, AT(topology.queues),
-	    .fallback = "[]", .max = 10000, .later = true},
+	    COUNT_AT(topology.queue_count), .fallback = "[]", .max = 10000},
 	{.key = "topology.bindings", .type = SETTING_MAPS, AT(topology.bindings),
-	    .fallback = "[]", .max = 10000, .later = true},
+	    COUNT_AT(topology.binding_count), .fallback = "[]", .max = 10000},
 };
 /* clang-format on */
 

@@ -23,14 +23,14 @@ enum setting_type {
 	SETTING_SIZE,     /* size_t */
 	SETTING_ENUM,     /* int: index into choices */
 	SETTING_STRINGS,
-	SETTING_MAPS /* size_t: how many */
+	SETTING_MAPS /* an array of what relay/config/topology.c makes */
 };
 
 struct setting {
 	const char * key;
 	enum setting_type type;
 	size_t offset;         /* in struct config */
-	size_t count_offset;   /* SETTING_STRINGS: of the count */
+	size_t count_offset;   /* of a list: of the count */
 	const char * fallback; /* the default as in the file; NULL: null */
 	bool nullable;
 	int64_t min;                              /* integers, numbers, durations, sizes: */

@@ -507,7 +507,7 @@ the_environment_beats_the_file(void ** state)
 	assert_string_equal(l.config.rabbitmq.urls[1], "amqp://b");
 	assert_int_equal(l.config.retry.max_attempts, 3);
 	assert_string_equal(l.config.postgres.dsn, "host=${x}");
-	assert_int_equal(l.config.topology.queues, 1);
+	assert_int_equal(l.config.topology.queue_count, 1);
 	assert_true(config_item(&l.config, (size_t)(schema_find("publish.window") - schema),
 	    &item));
 	assert_string_equal(item.environment_name, "OUTBOX_RELAY_PUBLISH_WINDOW");
@@ -579,14 +579,10 @@ what_has_no_effect_yet_is_a_warning(void ** state)
 	struct loaded l;
 
 	(void)state;
-	load(&l,
-	    "publish: {cloudevents: binary}\nretry: {max_attempts: 10}\n"
-	    "topology: {queues: [{name: q}]}\n",
-	    NULL);
+	load(&l, "publish: {cloudevents: binary}\nretry: {max_attempts: 10}\n", NULL);
 	assert_int_equal(l.result, 0);
-	assert_int_equal(l.report.warnings, 2);
+	assert_int_equal(l.report.warnings, 1);
 	assert_says(&l, "FILE:1:24: warning: publish.cloudevents has no effect in this version");
-	assert_says(&l, "FILE:3:20: warning: topology.queues has no effect in this version");
 	drop(&l);
 }
 

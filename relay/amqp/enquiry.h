@@ -1,0 +1,131 @@
+#ifndef AMQP_ENQUIRY_H
+#define AMQP_ENQUIRY_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "amqp/link.h"
+#include "amqp/url.h"
+#include "base/clock.h"
+#include "base/error.h"
+
+/*
+ * A connection to RabbitMQ for one-shot commands: it blocks, and asks one
+ * thing at a time.  Nothing that is asked reaches a queue, and nothing is
+ * changed but by enquiry_declare_* and enquiry_bind.
+ */
+struct enquiry;
+
+struct enquiry_options {
+	const char * url;           /* amqp:// or amqps:// */
+	const char * password_file; /* NULL: the url's password */
+	bool external_auth;
+	struct link_tls tls;
+	const char * connection_name;
+	clock_ns timeout; /* to connect, and for each answer */
+};
+
+enum enquiry_answer {
+	ENQUIRY_YES,
+	ENQUIRY_MISSING, /* 404: there is none */
+	ENQUIRY_DIFFERS, /* 406: there is one that differs */
+	ENQUIRY_REFUSED, /* 403 and others: the broker does not tell, or does not do it */
+	ENQUIRY_BLOCKED, /* an alarm: the broker reads nothing from us now */
+	ENQUIRY_LOST     /* no answer, or the connection is gone: ask no more */
+};
+
+/**
+ * enquiry_open(options, e):
+ * Connect and log in.  Strings are borrowed.  NULL with ${e}.
+ */
+struct enquiry * enquiry_open(const struct enquiry_options * options, struct error * e);
+void enquiry_close(struct enquiry * enquiry);
+
+/**
+ * enquiry_url(enquiry):
+ * Where it is connected to, without the password.
+ */
+const char * enquiry_url(const struct enquiry * enquiry);
+const char * enquiry_vhost(const struct enquiry * enquiry);
+const char * enquiry_user(const struct enquiry * enquiry);
+
+/**
+ * enquiry_expiry(enquiry, peer, own):
+ * Until when the certificates are valid: seconds since 1970, 0: there is none.
+ */
+void enquiry_expiry(const struct enquiry * enquiry, int64_t * peer, int64_t * own);
+
+/*
+ * All below: any answer but ENQUIRY_YES comes with ${e}.
+ */
+
+/**
+ * enquiry_exchange(enquiry, name, e) / enquiry_queue(enquiry, name, e):
+ * Is there one of that name (not empty)?
+ */
+enum enquiry_answer enquiry_exchange(struct enquiry * enquiry, const char * name, struct error * e);
+enum enquiry_answer enquiry_queue(struct enquiry * enquiry, const char * name, struct error * e);
+
+/**
+ * enquiry_publish(enquiry, exchange, routing_key, e):
+ * Is the exchange there and may this user publish to it with that routing
+ * key?  Also finds out about alarms: RabbitMQ tells of them to publishers
+ * only.
+ */
+enum enquiry_answer enquiry_publish(struct enquiry * enquiry, const char * exchange,
+    const char * routing_key, struct error * e);
+
+/* An optional argument of what is declared; at most ENQUIRY_ARGUMENTS_MAX. */
+enum enquiry_argument_kind {
+	ENQUIRY_ARGUMENT_TEXT,
+	ENQUIRY_ARGUMENT_INTEGER,
+	ENQUIRY_ARGUMENT_BOOLEAN,
+	ENQUIRY_ARGUMENT_NOTHING
+};
+
+struct enquiry_argument {
+	const char * name;
+	enum enquiry_argument_kind kind;
+	const char * text;
+	int64_t number; /* an integer; 0 or 1 */
+};
+
+#define ENQUIRY_ARGUMENTS_MAX 40
+
+struct enquiry_arguments {
+	size_t count;
+	struct enquiry_argument list[ENQUIRY_ARGUMENTS_MAX];
+};
+
+struct enquiry_declaration {
+	const char * name;
+	const char * type; /* of an exchange */
+	bool durable;
+	bool auto_delete;
+	bool internal; /* of an exchange */
+	struct enquiry_arguments arguments;
+};
+
+struct enquiry_binding {
+	const char * exchange;    /* from here */
+	const char * destination; /* to there */
+	bool to_exchange;
+	const char * routing_key;
+	struct enquiry_arguments arguments;
+};
+
+/**
+ * enquiry_declare_exchange(enquiry, declaration, e),
+ * enquiry_declare_queue(enquiry, declaration, e), enquiry_bind(enquiry, binding, e):
+ * Make it, or find that it is there as described (ENQUIRY_YES either way), or
+ * find that it is there and differs, and change nothing.
+ */
+enum enquiry_answer enquiry_declare_exchange(struct enquiry * enquiry,
+    const struct enquiry_declaration * declaration, struct error * e);
+enum enquiry_answer enquiry_declare_queue(struct enquiry * enquiry,
+    const struct enquiry_declaration * declaration, struct error * e);
+enum enquiry_answer enquiry_bind(struct enquiry * enquiry, const struct enquiry_binding * binding,
+    struct error * e);
+
+#endif /* AMQP_ENQUIRY_H */
