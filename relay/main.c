@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/prctl.h>
 #include <unistd.h>
 
 #include "base/error.h"
@@ -71,6 +72,10 @@ main(int argc, char ** argv)
 	struct cli_arguments arguments;
 	struct config config = {0};
 	int code;
+
+	/* Passwords and messages in memory are for no core dump and no debugger of
+	 * the same user; nor is the environment, in /proc. */
+	prctl(PR_SET_DUMPABLE, 0);
 
 	/* Read the command line. */
 	if ((code = cli_parse(&arguments, argc, argv)) != -1)

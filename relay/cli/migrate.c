@@ -32,6 +32,8 @@ up(struct migrate * migrate, const struct request * request, struct error * e)
 	struct migrate_state state;
 	unsigned int done = 0;
 
+	if (migrate_check_version(migrate, e))
+		return (-1);
 	while ((file = migrate_next(request->options.line, file)) != NULL) {
 		if (file->version > request->to)
 			break;

@@ -70,7 +70,8 @@ check_rabbitmq(struct loading * l)
 static void
 check_file(struct loading * l, const struct setting * setting, const char * path)
 {
-	bool password = strstr(setting->key, "password") != NULL;
+	bool private = strstr(setting->key, "password") != NULL ||
+	    strstr(setting->key, "key_file") != NULL;
 	struct place place = loading_origin(l->config, setting)->place;
 	struct stat status = {0};
 	const char * problem = NULL;
@@ -84,7 +85,7 @@ check_file(struct loading * l, const struct setting * setting, const char * path
 		    "create it or let the user of the relay read it; a relative name is looked"
 		    " up in $CREDENTIALS_DIRECTORY, then beside the configuration",
 		    "%s: cannot read %.300s: %s", setting->key, path, problem);
-	else if (password && (status.st_mode & S_IROTH) != 0)
+	else if (private && (status.st_mode & S_IROTH) != 0)
 		report_warning(l->report, place, "chmod 640 it", "%s: everybody may read %.300s",
 		    setting->key, path);
 }

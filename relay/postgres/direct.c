@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/file.h"
+#include "postgres/sql.h"
 #include "postgres/sqlerror.h"
 
 #define PASSWORD_MAX 1024
@@ -38,7 +39,8 @@ direct_open(const struct direct_options * options, struct error * e)
 		return (NULL);
 	}
 	/* Notices go to stderr as psql prints them; these commands explain themselves. */
-	if (direct_run(conn, "SET client_min_messages = warning", e)) {
+	if (direct_run(conn,
+		"SET client_min_messages = warning; SET search_path = " SQL_SEARCH_PATH, e)) {
 		PQfinish(conn);
 		return (NULL);
 	}

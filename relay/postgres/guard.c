@@ -19,9 +19,6 @@
 
 #include "postgres/wire.h"
 
-/* The major version of the schema that this program knows. */
-#define SCHEMA_MAJOR 1
-
 #define SERVER_OLDEST 130000
 
 const char guard_server_sql[] =
@@ -76,24 +73,27 @@ const char guard_schema_sql[] =
     "AND has_table_privilege('outbox.sent', 'SELECT') "
     "AND has_table_privilege('outbox.sent', 'INSERT'), "
     "EXISTS (SELECT FROM pg_trigger WHERE tgrelid = 'outbox.message'::regclass "
-    "AND tgname = 'wake' AND tgenabled <> 'D')";
+    "AND tgname = 'wake' AND tgenabled <> 'D'), "
+    "array_to_string(outbox.applied_migrations(), ' ')";
+
+bool
+guard_has(const struct guard_schema * found, unsigned int migration)
+{
+	return (version_has(&found->version, migration));
+}
 
 int
-guard_check_schema(const PGresult * result, const char * schema, bool * has_trigger,
+guard_check_schema(const PGresult * result, const char * schema, struct guard_schema * found,
     struct error * e)
 {
-	const char * version = PQgetvalue(result, 0, 0);
-	long major = strtol(version, NULL, 10);
+	const struct version_facts facts = {.line = "outbox",
+	    .database = PQgetvalue(result, 0, 1),
+	    .schema = schema,
+	    .version = PQgetvalue(result, 0, 0),
+	    .applied = PQgetvalue(result, 0, 5)};
 
-	if (major != SCHEMA_MAJOR) {
-		error_set(e, EXIT_CONFIGURATION,
-		    "schema %s in database %s has version %s, too %s for this relay, which knows %d",
-		    schema, PQgetvalue(result, 0, 1), version, major < SCHEMA_MAJOR ? "old" : "new",
-		    SCHEMA_MAJOR);
-		return (error_remedy(e,
-		    major < SCHEMA_MAJOR ? "apply the migrations: outbox-relay migrate up" :
-					   "upgrade outbox-relay"));
-	}
+	if (version_check(&found->version, &facts, e))
+		return (-1);
 	if (!wire_bool(result, 0, 3)) {
 		error_set(e, EXIT_PERMISSION,
 		    "role %s may not read %s.message or write %s.sent in database %s",
@@ -101,7 +101,7 @@ guard_check_schema(const PGresult * result, const char * schema, bool * has_trig
 		return (error_remedy(e, "as the owner of the schema: SELECT %s.grant_relay('%s')",
 		    schema, PQgetvalue(result, 0, 2)));
 	}
-	*has_trigger = wire_bool(result, 0, 4);
+	found->has_trigger = wire_bool(result, 0, 4);
 	return (0);
 }
 

@@ -8,12 +8,19 @@
 
 #include "base/error.h"
 #include "postgres/cursor.h"
+#include "postgres/version.h"
 
 /*
  * What must hold before a row is read: this is a primary, the schema is one
  * that we know, and the recorded position belongs to this very database and
  * not to the one that it was copied from.
  */
+
+/* What the schema has, as it was at the connect. */
+struct guard_schema {
+	bool has_trigger; /* writers wake a sleeping relay */
+	struct version version;
+};
 
 /* Which cluster, database and table a position belongs to. */
 struct guard_identity {
@@ -51,12 +58,17 @@ int32_t guard_backend_pid(const PGresult * result);
 extern const char guard_schema_sql[];
 
 /**
- * guard_check_schema(result, schema, has_trigger, e):
- * Judge the answer to guard_schema_sql.  ${*has_trigger}: writers wake a
- * sleeping relay.  0, or -1 with ${e}.
+ * guard_check_schema(result, schema, found, e):
+ * Judge the answer to guard_schema_sql.  0, or -1 with ${e}.
  */
-int guard_check_schema(const PGresult * result, const char * schema, bool * has_trigger,
+int guard_check_schema(const PGresult * result, const char * schema, struct guard_schema * found,
     struct error * e);
+
+/**
+ * guard_has(found, migration):
+ * As version_has.
+ */
+bool guard_has(const struct guard_schema * found, unsigned int migration);
 
 /* Answers with one row. */
 extern const char guard_record_sql[];

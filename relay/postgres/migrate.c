@@ -15,6 +15,7 @@
 
 #include "postgres/direct.h"
 #include "postgres/sql.h"
+#include "postgres/version.h"
 
 #define SCHEMA_MAX 40
 #define SQL_MAX 256
@@ -207,6 +208,26 @@ migrate_newest_unknown(struct migrate * migrate, unsigned int * version, struct 
 		newest = file->version;
 	*version = (unsigned int)strtoul(value, NULL, 10);
 	return (*version > newest);
+}
+
+int
+migrate_check_version(struct migrate * migrate, struct error * e)
+{
+	char sql[SQL_MAX], value[16];
+	struct version version;
+	const struct version_facts facts = {.line = migrate->options.line,
+	    .database = PQdb(migrate->conn),
+	    .schema = migrate->options.schema,
+	    .version = value,
+	    .applied = ""};
+	int found;
+
+	if ((found = migrate_has(migrate, "to_regprocedure", "schema_version()", e)) <= 0)
+		return (found);
+	snprintf(sql, sizeof(sql), "SELECT %s.schema_version()", migrate->options.schema);
+	if (migrate_ask(migrate, sql, 0, NULL, value, sizeof(value), e))
+		return (migrate_explain(migrate, e));
+	return (version_check(&version, &facts, e));
 }
 
 int

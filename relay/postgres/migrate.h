@@ -71,6 +71,13 @@ int migrate_look(struct migrate * migrate, const struct migration_file * file,
 int migrate_newest_unknown(struct migrate * migrate, unsigned int * version, struct error * e);
 
 /**
+ * migrate_check_version(migrate, e):
+ * 0 unless the schema is of another major version: -1 with ${e}.  A schema
+ * that is not there yet is fine.
+ */
+int migrate_check_version(struct migrate * migrate, struct error * e);
+
+/**
  * migrate_apply(migrate, file, up, e):
  * Apply ${file}, or take it back, in one transaction.  0, or -1 with ${e} and
  * nothing changed.

@@ -12,11 +12,13 @@
 
 #include "postgres/direct.h"
 #include "postgres/sql.h"
+#include "postgres/version.h"
 
 struct oneshot {
 	struct oneshot_options options;
 	PGconn * conn;
 	PGresult * result;
+	struct version version;
 	char user[64];
 	char host[64];
 };
@@ -38,6 +40,30 @@ oneshot_who(struct oneshot * oneshot)
 }
 
 static int
+oneshot_check_version(struct oneshot * oneshot, struct error * e)
+{
+	const struct oneshot_options * options = &oneshot->options;
+	char * sql = sql_rename(VERSION_SQL, "outbox", options->schema);
+	struct version_facts facts = {.line = options->word,
+	    .database = PQdb(oneshot->conn),
+	    .schema = options->schema};
+	PGresult * result;
+	int failed;
+
+	if (sql == NULL)
+		return (error_set(e, EXIT_BUG, "out of memory"));
+	result = direct_query(oneshot->conn, sql, 0, NULL, e);
+	free(sql);
+	if (result == NULL)
+		return (-1);
+	facts.version = PQgetvalue(result, 0, 0);
+	facts.applied = PQgetvalue(result, 0, 1);
+	failed = version_check(&oneshot->version, &facts, e);
+	PQclear(result);
+	return (failed);
+}
+
+static int
 oneshot_check(struct oneshot * oneshot, struct error * e)
 {
 	PGresult * result;
@@ -50,7 +76,7 @@ oneshot_check(struct oneshot * oneshot, struct error * e)
 	present = PQgetvalue(result, 0, 0)[0] == 't';
 	PQclear(result);
 	if (present)
-		return (0);
+		return (oneshot_check_version(oneshot, e));
 	error_set(e, EXIT_CONFIGURATION, "database %s has no schema \"%s\" with an %s",
 	    PQdb(oneshot->conn), oneshot->options.schema, oneshot->options.word);
 	return (error_remedy(e,
@@ -91,6 +117,19 @@ oneshot_close(struct oneshot * oneshot)
 	PQclear(oneshot->result);
 	PQfinish(oneshot->conn);
 	free(oneshot);
+}
+
+bool
+oneshot_has(const struct oneshot * oneshot, unsigned int migration)
+{
+	return (version_has(&oneshot->version, migration));
+}
+
+int
+oneshot_requires(const struct oneshot * oneshot, unsigned int migration, struct error * e)
+{
+	return (version_require(&oneshot->version, oneshot->options.word, oneshot->options.schema,
+	    migration, e));
 }
 
 int

@@ -1,6 +1,7 @@
 #ifndef POSTGRES_ONESHOT_H
 #define POSTGRES_ONESHOT_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -23,11 +24,21 @@ struct oneshot_options {
 
 /**
  * oneshot_open(options, e):
- * Connect to the primary and see that the schema is there.  Strings are
- * borrowed.  NULL with ${e}.
+ * Connect to the primary and see that the schema is there, in a version that
+ * we know.  Strings are borrowed.  NULL with ${e}.
  */
 struct oneshot * oneshot_open(const struct oneshot_options * options, struct error * e);
 void oneshot_close(struct oneshot * oneshot);
+
+/**
+ * oneshot_has(oneshot, migration):
+ * Whether what that migration of its line brought may be used.
+ *
+ * oneshot_requires(oneshot, migration, e):
+ * The same for a command that is nothing without it: 0, or -1 with ${e}.
+ */
+bool oneshot_has(const struct oneshot * oneshot, unsigned int migration);
+int oneshot_requires(const struct oneshot * oneshot, unsigned int migration, struct error * e);
 
 /**
  * oneshot_ask(oneshot, text, count, parameters, e):

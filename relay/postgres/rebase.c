@@ -262,7 +262,7 @@ static int
 rebase_check(struct rebase * rebase, struct error * e)
 {
 	const char * schema = rebase->options.schema;
-	bool has_trigger;
+	struct guard_schema found;
 	PGresult * result;
 	int failed;
 
@@ -275,7 +275,7 @@ rebase_check(struct rebase * rebase, struct error * e)
 		return (-1);
 	if ((result = rebase_ask_binary(rebase, guard_schema_sql, 0, NULL, e)) == NULL)
 		return (-1);
-	failed = guard_check_schema(result, schema, &has_trigger, e);
+	failed = guard_check_schema(result, schema, &found, e);
 	PQclear(result);
 	return (failed);
 }

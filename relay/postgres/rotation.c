@@ -7,7 +7,9 @@
  * of making writers queue behind us.
  *
  * Which slot: of three, the one after the current; what lies there was
- * written a period ago at least.  TRUNCATE flushes WAL and scans buffers, so
+ * written a period ago at least.  How old it is, the newest row tells; writers
+ * may set created_at, so one that lies in the future counts as now, and the
+ * mark that covers it tells.  TRUNCATE flushes WAL and scans buffers, so
  * an empty leaf is left alone.
  */
 #include "postgres/rotation.h"
@@ -31,8 +33,13 @@ static const char empty_sql[] =
     "LOCK TABLE ONLY outbox.message_%d IN ACCESS EXCLUSIVE MODE NOWAIT; "
     "SELECT * INTO mark FROM outbox.sent ORDER BY seq DESC LIMIT 1; "
     "IF mark.seq IS NULL OR (outbox.current_slot() + 1) %% 3 <> %d "
-    "OR (SELECT created_at FROM outbox.message_%d ORDER BY id DESC LIMIT 1) "
-    "> now() - outbox.retention() "
+    "OR (SELECT CASE WHEN m.created_at <= now() THEN m.created_at ELSE ("
+    "SELECT s.sent_at FROM outbox.sent s "
+    "WHERE pg_snapshot_xmax(coalesce(s.target, s.prev)) > m.xid "
+    "AND (pg_visible_in_snapshot(m.xid, s.prev) "
+    "OR (m.id <= s.last_id AND pg_visible_in_snapshot(m.xid, s.target))) "
+    "ORDER BY pg_snapshot_xmax(coalesce(s.target, s.prev)), s.seq LIMIT 1) END "
+    "FROM outbox.message_%d m ORDER BY m.id DESC LIMIT 1) > now() - outbox.retention() "
     "OR EXISTS (SELECT FROM outbox.message_%d m "
     "WHERE m.xid >= pg_snapshot_xmax(mark.prev) "
     "AND (mark.target IS NULL OR NOT pg_visible_in_snapshot(m.xid, mark.target) "

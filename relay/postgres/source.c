@@ -68,7 +68,8 @@ struct source {
 	clock_ns retry_at;
 	struct backoff backoff;
 	bool was_well; /* ever: the checks found nothing */
-	bool has_trigger;
+	struct guard_schema schema;
+	uint64_t told_migrations; /* schema_behind and schema_ahead were logged for these */
 	bool told_standby;
 	uint64_t random;
 	clock_ns try_at; /* CONTENDING: the next try for the lock */
@@ -83,13 +84,14 @@ struct source {
  * (cursor.c); a mark must be on disk when it counts (local), but no replica
  * must be waited for; nothing may hang.
  */
-static const char * const connection_settings[] = {"enable_seqscan", "off", "enable_bitmapscan",
-    "off", "enable_hashjoin", "off", "enable_mergejoin", "off", "jit", "off", "work_mem", "16MB",
-    "plan_cache_mode", "force_generic_plan", "synchronous_commit", "local",
-    "default_transaction_isolation", "read committed", "statement_timeout", "60s",
+static const char * const connection_settings[] = {"search_path", SQL_SEARCH_PATH, "enable_seqscan",
+    "off", "enable_bitmapscan", "off", "enable_hashjoin", "off", "enable_mergejoin", "off", "jit",
+    "off", "work_mem", "16MB", "plan_cache_mode", "force_generic_plan", "synchronous_commit",
+    "local", "default_transaction_isolation", "read committed", "statement_timeout", "60s",
     "idle_in_transaction_session_timeout", "60s", "lock_timeout", LOCK_TIMEOUT, NULL};
 
-static const char * const listener_settings[] = {"statement_timeout", "10s", NULL};
+static const char * const listener_settings[] = {"search_path", SQL_SEARCH_PATH,
+    "statement_timeout", "10s", NULL};
 
 static void source_on_fetched(void * context, struct batch * batch, uint64_t interval,
     bool exhausted, const struct error * e);
@@ -265,9 +267,9 @@ source_on_record(void * context, PGresult ** result, const struct error * e)
 	}
 	delayed_start(source->delayed, source->connection, source->now);
 	rotation_start(source->rotation, source->connection, source->now);
-	wake_start(source->wake, source->connection, source->now, source->has_trigger);
+	wake_start(source->wake, source->connection, source->now, source->schema.has_trigger);
 	source->state = LEADING;
-	if (source->options.listen && !source->has_trigger)
+	if (source->options.listen && !source->schema.has_trigger)
 		log_warn("wake_trigger_missing",
 		    LOG_STR("remedy",
 			"apply the migration \"wake\", or set wake.mode: poll; polling meanwhile"));
@@ -335,6 +337,23 @@ source_try_lead(struct source * source)
 	    source);
 }
 
+/* It is no news at the next connect. */
+static void
+source_tell_schema(struct source * source)
+{
+	const struct version * version = &source->schema.version;
+
+	if (source->told_migrations == version->migrations)
+		return;
+	source->told_migrations = version->migrations;
+	if (version->behind[0] != '\0')
+		log_warn("schema_behind", LOG_STR("missing", version->behind),
+		    LOG_STR("remedy",
+			"what these bring is off: outbox-relay migrate up, then restart the relay"));
+	if (version->ahead[0] != '\0')
+		log_info("schema_ahead", LOG_STR("newest", version->ahead));
+}
+
 static void
 source_on_schema(void * context, PGresult ** result, const struct error * e)
 {
@@ -345,11 +364,12 @@ source_on_schema(void * context, PGresult ** result, const struct error * e)
 		source_fail(source, e);
 		return;
 	}
-	if (guard_check_schema(*result, source->options.schema, &source->has_trigger, &why)) {
+	if (guard_check_schema(*result, source->options.schema, &source->schema, &why)) {
 		source_fail(source, &why);
 		return;
 	}
 	source->was_well = true;
+	source_tell_schema(source);
 	source_try_lead(source);
 }
 

@@ -1,6 +1,12 @@
 #ifndef POSTGRES_SQL_H
 #define POSTGRES_SQL_H
 
+/*
+ * Of every session: what others may have put into a schema of the role's own
+ * path, a better fitting function say, is never run with the role's rights.
+ */
+#define SQL_SEARCH_PATH "pg_catalog, pg_temp"
+
 /**
  * sql_rename(sql, word, name):
  * A copy of ${sql} in which ${word}, wherever it stands as a whole word, is

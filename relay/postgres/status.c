@@ -14,6 +14,7 @@
 
 #include "postgres/direct.h"
 #include "postgres/sql.h"
+#include "postgres/version.h"
 
 /* How far created_at may lie from the time inside a UUID version 7. */
 #define UUID_WINDOW_S 600
@@ -22,6 +23,7 @@ struct status {
 	struct status_options options;
 	PGconn * conn;
 	PGresult * result; /* of the last question: strings point into it */
+	struct version version;
 	unsigned char * payload;
 };
 
@@ -117,6 +119,20 @@ status_ask(struct status * status, const char * text, int count, const char * co
 	return (status->result == NULL ? -1 : 0);
 }
 
+static int
+status_check_version(struct status * status, struct error * e)
+{
+	struct version_facts facts = {.line = "outbox",
+	    .database = PQdb(status->conn),
+	    .schema = status->options.schema};
+
+	if (status_ask(status, VERSION_SQL, 0, NULL, e))
+		return (-1);
+	facts.version = PQgetvalue(status->result, 0, 0);
+	facts.applied = PQgetvalue(status->result, 0, 1);
+	return (version_check(&status->version, &facts, e));
+}
+
 struct status *
 status_open(const struct status_options * options, struct error * e)
 {
@@ -144,6 +160,8 @@ status_open(const struct status_options * options, struct error * e)
 		    "postgres.dsn or postgres.schema");
 		goto fail;
 	}
+	if (status_check_version(status, e))
+		goto fail;
 	return (status);
 fail:
 	status_close(status);

@@ -543,6 +543,7 @@ class RelayFactory:
             path = directory / "outbox-relay.yaml"
             # JSON is YAML.
             path.write_text(json.dumps(merge(self.settings(), config), indent=1) + "\n")
+            path.chmod(0o600)    # the broker's password is in it
             arguments += ["--config", str(path)]
         return arguments, environment, directory
 

@@ -24,6 +24,11 @@ def files(direction):
     return sorted(MIGRATIONS.glob(f"*.{direction}.sql"), reverse=direction == "down")
 
 
+def schema_version():
+    """What schema_version() says after all of them: the newest file that rewrites it."""
+    return [v for path in files("up") for v in re.findall(r"SELECT '(\d+\.\d+)'::text", path.read_text())][-1]
+
+
 def use(env):
     """From now on databases are on the server that the stack's ${env} names."""
     server.update({name: env[name] for name in ("PGHOST", "PGPORT", "PGUSER")})

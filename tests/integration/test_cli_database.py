@@ -13,7 +13,8 @@ import pytest
 import sqldb
 from conftest import RELAY_BINARY, wait_until
 
-PATHS = {direction: [p.name for p in sqldb.files(direction)] for direction in ("up", "down")}
+NAMES = [path.name.removesuffix(".up.sql") for path in sqldb.files("up")]
+NUMBERS = [int(name[:4]) for name in NAMES]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -44,6 +45,10 @@ def command(db, *arguments, code=0, **more):
     return out.decode() if code == 0 else err.decode()
 
 
+def applied(names):
+    return "".join(f"{name} applied\n" for name in names)
+
+
 def fields(text):
     return dict(re.split(r"\s+", line, maxsplit=1) for line in text.splitlines() if line.strip())
 
@@ -51,24 +56,24 @@ def fields(text):
 # ---- migrate
 
 def test_up_status_down_and_up_again(db):
-    assert [line.split()[1:3] for line in command(db, "migrate", "status").splitlines()] == [["not", "applied"]] * 3
+    assert [line.split()[1:3] for line in command(db, "migrate", "status").splitlines()] == [["not", "applied"]] * len(NAMES)
     assert command(db, "migrate", "up", "--to", "1") == "0001_tables applied\n"
-    assert command(db, "migrate", "up") == "0002_functions applied\n0003_wake applied\n"
+    assert command(db, "migrate", "up") == applied(NAMES[1:])
     assert command(db, "migrate", "up") == "schema outbox: nothing to apply\n"
     lines = command(db, "migrate", "status").splitlines()
-    assert len(lines) == 3 and all(re.search(rf"applied  20\S+ \S+ by {sqldb.OWNER}$", line) for line in lines)
-    assert command(db, "migrate", "down") == "0003_wake taken back\n"
-    assert command(db, "migrate", "down", "--to", "0") == "0002_functions taken back\n0001_tables taken back\n"
+    assert len(lines) == len(NAMES) and all(re.search(rf"applied  20\S+ \S+ by {sqldb.OWNER}$", line) for line in lines)
+    assert command(db, "migrate", "down") == f"{NAMES[-1]} taken back\n"
+    assert command(db, "migrate", "down", "--to", "0") == "".join(f"{name} taken back\n" for name in NAMES[-2::-1])
     assert command(db, "migrate", "down", "--to", "0") == "schema outbox: nothing to take back\n"
     assert db.value("SELECT to_regnamespace('outbox')") is None
     command(db, "migrate", "up")
-    assert db.value("SELECT outbox.applied_migrations()") == [1, 2, 3]
+    assert db.value("SELECT outbox.applied_migrations()") == NUMBERS
 
 
 def test_what_another_tool_applied_is_known(db):
     db.up()
     db.rows("TRUNCATE outbox.migration")       # as after a schema-only dump
-    assert [line.split()[1] for line in command(db, "migrate", "status").splitlines()] == ["applied"] * 3
+    assert [line.split()[1] for line in command(db, "migrate", "status").splitlines()] == ["applied"] * len(NAMES)
     assert command(db, "migrate", "up") == "schema outbox: nothing to apply\n"
 
 
@@ -76,7 +81,7 @@ def test_two_at_once_are_harmless(db):
     processes = [start(db, "migrate", "up") for _ in range(4)]
     outputs = [p.communicate(timeout=60)[0].decode() for p in processes]
     assert [p.returncode for p in processes] == [0] * 4
-    assert sorted(outputs)[:1] == ["0001_tables applied\n0002_functions applied\n0003_wake applied\n"]
+    assert sorted(outputs)[:1] == [applied(NAMES)]
     assert outputs.count("schema outbox: nothing to apply\n") == 3
 
 
@@ -91,7 +96,7 @@ def test_down_refuses_while_a_message_waits(db):
 
 def test_another_schema(db):
     command(db, "migrate", "up", "--schema", "orders_out")
-    assert db.value("SELECT orders_out.applied_migrations()") == [1, 2, 3]
+    assert db.value("SELECT orders_out.applied_migrations()") == NUMBERS
     assert db.value("SELECT to_regnamespace('outbox')") is None
     assert "pending" in command(db, "status", OUTBOX_RELAY_POSTGRES_SCHEMA="orders_out")
 
@@ -124,8 +129,8 @@ def test_a_role_that_may_not_create_the_schema_is_told_who_may(db):
 
 def test_a_newer_schema_is_left_to_a_newer_program(db):
     command(db, "migrate", "up")
-    db.rows("SELECT outbox.record_migration(9, 'future', true)")
-    assert "0009_?" in command(db, "migrate", "status")
+    db.rows("SELECT outbox.record_migration(99, 'future', true)")
+    assert "0099_?" in command(db, "migrate", "status")
     assert "newer than this program" in command(db, "migrate", "down", code=78)
     assert command(db, "migrate", "up") == "schema outbox: nothing to apply\n"
 
@@ -138,7 +143,7 @@ def test_a_lock_that_is_held_ends_in_a_remedy(db):
         wait_until(lambda: db.value("SELECT count(*) FROM pg_locks WHERE NOT granted"), what="migrate to wait")
         assert process.poll() is None
         holder.rollback()
-        assert process.communicate(timeout=60)[0] == b"0003_wake applied\n"
+        assert process.communicate(timeout=60)[0].decode() == applied(NAMES[2:])
 
 
 # ---- print
@@ -146,7 +151,7 @@ def test_a_lock_that_is_held_ends_in_a_remedy(db):
 def test_print_to_stdout_is_what_psql_applies(db):
     text = command(db, "migrate", "print")
     db.psql("-1", "-c", text)
-    assert db.value("SELECT outbox.applied_migrations()") == [1, 2, 3]
+    assert db.value("SELECT outbox.applied_migrations()") == NUMBERS
 
 
 def printed(db, tmp_path, format, schema="outbox"):
@@ -164,11 +169,11 @@ def test_plain_files_are_the_files_of_the_tree(db, tmp_path):
 
 def test_flyway_files(db, tmp_path):
     files = printed(db, tmp_path, "flyway", "orders_out")
-    assert list(files) == [f"{letter}{n}__{name}.sql" for n, name in enumerate(("tables", "functions", "wake"), 1)
+    assert list(files) == [f"{letter}{int(name[:4])}__{name[5:]}.sql" for name in NAMES
                            for letter in "VU"]
     for name in sorted(n for n in files if n.startswith("V")):
         db.psql("-1", "-c", files[name])
-    assert db.value("SELECT orders_out.applied_migrations()") == [1, 2, 3]
+    assert db.value("SELECT orders_out.applied_migrations()") == NUMBERS
     for name in sorted((n for n in files if n.startswith("U")), reverse=True):
         db.psql("-1", "-c", files[name])
     assert db.value("SELECT to_regnamespace('orders_out')") is None
@@ -180,7 +185,7 @@ def test_flyway_files(db, tmp_path):
 ])
 def test_files_with_both_directions(db, tmp_path, format, up_mark, down_mark):
     files = printed(db, tmp_path, format)
-    assert list(files) == ["0001_tables.sql", "0002_functions.sql", "0003_wake.sql"]
+    assert list(files) == [f"{name}.sql" for name in NAMES]
     ups, downs = [], []
     for name, text in files.items():
         lines = text.splitlines()
@@ -197,7 +202,7 @@ def test_files_with_both_directions(db, tmp_path, format, up_mark, down_mark):
         for text in ups:
             connection.cursor().execute(text)
             connection.commit()
-        assert db.value("SELECT outbox.applied_migrations()") == [1, 2, 3]
+        assert db.value("SELECT outbox.applied_migrations()") == NUMBERS
         for text in downs:
             connection.cursor().execute(text)
             connection.commit()
@@ -237,7 +242,7 @@ def test_status_tells_backlog_position_and_leader(outbox):
         assert text["leader_pid"] == str(leader.info.backend_pid)
     assert {k: found[k] for k in ("schema", "schema_version", "migrations", "wake_up_trigger", "pending", "delayed", "dead",
                                   "estimated", "mark", "greatest_id_sent", "sent_last_minute", "retention_seconds")} == {
-        "schema": "outbox", "schema_version": "1.0", "migrations": [1, 2, 3], "wake_up_trigger": True, "pending": 1,
+        "schema": "outbox", "schema_version": sqldb.schema_version(), "migrations": NUMBERS, "wake_up_trigger": True, "pending": 1,
         "delayed": 1, "dead": 0, "estimated": False, "mark": 1, "greatest_id_sent": 1, "sent_last_minute": 1,
         "retention_seconds": 86400}
     assert 0 <= found["oldest_pending_age_seconds"] < 120

@@ -430,8 +430,9 @@ def test_refused_for_a_role_that_is_not_the_owner(database, relay, role):
 
 @pytest.mark.parametrize("words", [["up", "--dry-run"], ["down", "--if-needed"], ["rebase", "--line", "inbox"]])
 def test_options_that_mean_nothing_are_refused(database, relay, words):
+    applied = database.value("SELECT outbox.applied_migrations()")
     assert relay.command("migrate", *words, config=Place(database.dsn("owner")).config()).returncode == USAGE
-    assert database.value("SELECT cardinality(outbox.applied_migrations())") == 3
+    assert database.value("SELECT outbox.applied_migrations()") == applied
 
 
 # ---- others at the same time
