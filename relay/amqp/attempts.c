@@ -9,8 +9,10 @@
  */
 #define CONNECT_INITIAL CLOCK_MS(100)
 #define CONNECT_MAX CLOCK_S(10)
-#define CHANNEL_INITIAL CLOCK_MS(10)
-#define CHANNEL_MAX CLOCK_MS(250) /* ten culprits may need a hundred closes */
+/* Each close finds a culprit or halves those who may be: work that ends, and
+ * innocents wait for it.  Ten culprits, each tried ten times, need hundreds. */
+#define CHANNEL_INITIAL CLOCK_MS(2)
+#define CHANNEL_MAX CLOCK_MS(20)
 #define RENEWAL_INITIAL CLOCK_S(1)
 #define RENEWAL_MAX CLOCK_S(30)
 #define STEADY CLOCK_S(5)  /* up for so long: the last trouble is over */

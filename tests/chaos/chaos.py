@@ -102,6 +102,7 @@ class Run:
                 raise Trouble(lane.failure)
         if what == MESSAGES:
             self.history.add("peers_ill")
+        until_done(self.place.declare_again)
         self.history.add("all_healed")
         self.place.pause_writers()
         return self.drain()

@@ -15,6 +15,9 @@ TABLES = "CREATE TABLE effect (consumer text, message_id text)"
 HANDLE = "INSERT INTO effect SELECT %s, new FROM inbox.claim(%s, %s) AS new"
 IDLE_S = 0.02
 RETRY_S = 0.1
+# RabbitMQ 3.10 may lose a consumer of a queue that is deleted and declared anew while the queue elects its leader: who hears
+# nothing for so long comes again.
+SILENCE_S = 8
 CONNECT_TIMEOUT_S = 5
 HEARTBEAT_S = 6
 
@@ -69,8 +72,10 @@ class Consumer(threading.Thread):
         channel = connection.channel()
         channel.basic_qos(prefetch_count=self.prefetch)
         batch = []
+        heard = time.monotonic()
         for method, properties, _ in channel.consume(self.queue, inactivity_timeout=IDLE_S):
             if method is not None:
+                heard = time.monotonic()
                 self.history.add("delivered", queue=self.queue, id=properties.message_id,
                                  redelivered=method.redelivered)
                 self.count += 1
@@ -78,9 +83,9 @@ class Consumer(threading.Thread):
             if method is None or len(batch) == self.batch:
                 batch = self.settle(channel, batch)
             while self.paused.is_set() and not self.ending.is_set():
-                self.last = time.monotonic()
+                self.last = heard = time.monotonic()
                 time.sleep(IDLE_S)
-            if self.ending.is_set():
+            if self.ending.is_set() or time.monotonic() - heard > SILENCE_S:
                 break
         # It ends by itself when the queue is deleted.
         connection.close()

@@ -182,9 +182,9 @@ class Place:
     # ---- the broker ----
 
     @contextlib.contextmanager
-    def channel(self, last=False):
+    def channel(self, last=False, urls=None):
         """Of a connection of its own, to any node: the last one that is there, or the first."""
-        parameters = [pika.URLParameters(url) for url in (reversed(self.urls) if last else self.urls)]
+        parameters = [pika.URLParameters(url) for url in urls or (reversed(self.urls) if last else self.urls)]
         for one in parameters:
             one.socket_timeout = one.blocked_connection_timeout = 5
         connection = pika.BlockingConnection(parameters)
@@ -211,12 +211,22 @@ class Place:
             if queue in destination["queues"]:
                 channel.queue_bind(queue, f"chaos.{name}.all")
 
+    def declare_exchanges(self, channel):
+        for name, destination in DESTINATIONS.items():
+            if destination["queues"]:
+                channel.exchange_declare(f"chaos.{name}.all", exchange_type="fanout", durable=True)
+                self.declare_exchange(channel, name)
+
+    def declare_again(self):
+        """As applications do when they start.  What one node of RabbitMQ 3.10 was told while another was cut off or frozen,
+        that one may never learn: so each of them is told."""
+        for url in self.urls:
+            with self.channel(urls=[url]) as channel:
+                self.declare_exchanges(channel)
+
     def furnish_broker(self):
         with self.channel() as channel:
-            for name, destination in DESTINATIONS.items():
-                if destination["queues"]:
-                    channel.exchange_declare(f"chaos.{name}.all", exchange_type="fanout", durable=True)
-                    self.declare_exchange(channel, name)
+            self.declare_exchanges(channel)
             for queue in self.queues():
                 if queue != "alone":
                     self.declare_queue(channel, queue)

@@ -93,15 +93,15 @@ test_a_channel_is_opened_at_once_and_then_ever_later(void ** state)
 	attempts_init(&a, 2, 1);
 	attempts_up(&a, CLOCK_S(1));
 	assert_int_equal(attempts_channel_closed(&a, CLOCK_S(10)), 0);
-	/* Eight in a row, which find a culprit among 128, take no second. */
+	/* Eight in a row, which find a culprit among 128, take no tenth. */
 	for (i = 0; i < 7; i++) {
 		attempts_up(&a, CLOCK_S(10));
 		total += attempts_channel_closed(&a, CLOCK_S(10));
 	}
-	assert_in_range(total, CLOCK_MS(1), CLOCK_S(1));
+	assert_in_range(total, CLOCK_MS(1), CLOCK_MS(100));
 	for (i = 0; i < 20; i++)
 		pause = attempts_channel_closed(&a, CLOCK_S(10));
-	assert_in_range(pause, CLOCK_MS(125), CLOCK_MS(250));
+	assert_in_range(pause, CLOCK_MS(10), CLOCK_MS(20));
 	attempts_up(&a, CLOCK_S(20));
 	assert_int_equal(attempts_channel_closed(&a, CLOCK_S(25)), 0);
 	/* A connection that was closed over a message is as quick. */
