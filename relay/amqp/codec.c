@@ -202,6 +202,7 @@ uuid_text(char out[36], const uint8_t uuid[16])
 struct scratch {
 	char uuid[36];
 	char expiration[20];
+	char time[CLOUDEVENTS_TIME_MAX];
 	amqp_table_entry_t own[HEADERS_OWN];
 };
 
@@ -262,7 +263,19 @@ message_properties(struct codec * codec, const struct message * m, amqp_basic_pr
 		    .key = {.len = 14, .bytes = "x-ordering-key"},
 		    .value = {.kind = AMQP_FIELD_KIND_UTF8,
 			.value.bytes = rabbitmq_bytes(m->ordering_key)}};
-	return (headers_parse(&codec->headers, m->headers, scratch->own, own, &p->headers, e));
+	if (headers_parse(&codec->headers, m->headers, scratch->own, own, &p->headers, e))
+		return (-1);
+	if (codec->cloudevents != NULL)
+		cloudevents_add(&p->headers, m, p->message_id, codec->cloudevents, scratch->time);
+	return (0);
+}
+
+void
+codec_init(struct codec * codec, bool mandatory, const char * cloudevents)
+{
+	*codec = (struct codec){.mandatory = mandatory,
+	    .cloudevents = cloudevents,
+	    .headers.spare = cloudevents == NULL ? 0 : CLOUDEVENTS_ENTRIES};
 }
 
 enum link_publish_result

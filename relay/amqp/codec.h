@@ -4,6 +4,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "amqp/cloudevents.h"
 #include "amqp/headers.h"
 #include "amqp/link.h"
 #include "amqp/outbound.h"
@@ -21,8 +22,15 @@
 struct codec {
 	uint32_t frame_max; /* as negotiated */
 	bool mandatory;
+	const char * cloudevents; /* their source; NULL: messages are not CloudEvents */
 	struct headers headers;
 };
+
+/**
+ * codec_init(codec, mandatory, cloudevents):
+ * ${cloudevents} is borrowed.  frame_max comes with the session.
+ */
+void codec_init(struct codec * codec, bool mandatory, const char * cloudevents);
 
 /**
  * codec_publish(codec, out, message, e):

@@ -100,6 +100,9 @@ fill_table(struct headers * h, json_t * object, const amqp_table_entry_t * own, 
 	const char * key;
 	json_t * child;
 
+	/* The whole table's, not those of one within. */
+	if (h->entry_count == 0)
+		h->entry_count = h->spare;
 	h->entry_count += own_count + json_object_size(object);
 	if (own_count > 0)
 		memcpy(table.entries, own, own_count * sizeof(own[0]));
@@ -226,13 +229,13 @@ headers_parse(struct headers * h, struct bytes text, const amqp_table_entry_t * 
 	assert(own_count <= HEADERS_OWN);
 	json_decref(h->root);
 	h->root = NULL;
-	h->entry_count = own_count + PLAIN_MAX;
+	h->entry_count = own_count + PLAIN_MAX + h->spare;
 	h->value_count = 0;
 	if (reserve(h))
 		return (error_set(e, EXIT_BUG, "out of memory"));
 	if (bytes_present(text) && plain_object(h, text, own, own_count, table) == 0)
 		return (0);
-	h->entry_count = own_count;
+	h->entry_count = own_count + h->spare;
 
 	if (bytes_present(text)) {
 		if (text.len > HEADERS_TEXT_MAX)
@@ -272,5 +275,5 @@ headers_free(struct headers * h)
 	json_decref(h->root);
 	free(h->entries);
 	free(h->values);
-	*h = (struct headers){0};
+	*h = (struct headers){.spare = h->spare};
 }

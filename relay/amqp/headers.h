@@ -24,12 +24,13 @@
 #define HEADERS_TEXT_MAX (1024 * 1024) /* bytes of JSON; a table must fit one frame */
 #define HEADERS_OWN 2                  /* entries left free for the relay's own */
 
-/* Memory of one table at a time, used again for the next; start with zeros. */
+/* Memory of one table at a time, used again for the next; start with zeros (but for spare). */
 struct headers {
 	amqp_table_entry_t * entries;
 	amqp_field_value_t * values;
 	size_t entry_capacity;
 	size_t value_capacity;
+	size_t spare;       /* entries left free behind those of each table */
 	size_t entry_count; /* while a table is being made */
 	size_t value_count;
 	json_t * root; /* the strings of the table lie here */

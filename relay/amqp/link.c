@@ -46,7 +46,7 @@ link_new(const struct link_options * options, const struct link_events * events,
 	l->options = *options;
 	l->events = *events;
 	l->context = context;
-	l->codec.mandatory = options->mandatory;
+	codec_init(&l->codec, options->mandatory, options->cloudevents);
 	l->lease = CLOCK_NEVER;
 	l->reopen_at = CLOCK_NEVER;
 	outbound_init(&l->out, options->send_buffer_max + CONTROL_ROOM);

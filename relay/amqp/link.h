@@ -32,6 +32,7 @@ struct link_options {
 	uint32_t heartbeat_s;       /* asked for; 0 = off */
 	clock_ns connect_timeout;   /* for one url: TCP, TLS and login */
 	bool mandatory;
+	const char * cloudevents;     /* their source; NULL: messages are not CloudEvents */
 	const char * connection_name; /* shown in RabbitMQ's management */
 	uint32_t window;              /* most unsettled messages; bounds memory */
 	size_t send_buffer_max;       /* full above this many bytes not yet sent */

@@ -14,7 +14,7 @@
 #include "postgres/inbox.h"
 #include "postgres/migrate.h"
 
-/* A claim of a message so old waits for one step at worst. */
+/* Bounds a transaction; no claim waits for it, but under SERIALIZABLE. */
 #define STEP 10000
 
 static int

@@ -98,6 +98,9 @@ run_command(const struct config * config, bool until_empty)
 		    .heartbeat_s = (uint32_t)(config->rabbitmq.heartbeat / CLOCK_S(1)),
 		    .connect_timeout = LINK_CONNECT_TIMEOUT,
 		    .mandatory = config->publish.mandatory,
+		    .cloudevents = config->publish.cloudevents == CONFIG_CLOUDEVENTS_BINARY ?
+			config->publish.cloudevents_source :
+			NULL,
 		    .send_buffer_max = LINK_BUFFER_MAX,
 		    .tls = {.ca_file = config->rabbitmq.tls.ca_file,
 			.cert_file = config->rabbitmq.tls.cert_file,

@@ -106,6 +106,7 @@ struct config {
 		bool mandatory;
 		int ordering;    /* enum config_ordering */
 		int cloudevents; /* enum config_cloudevents */
+		const char * cloudevents_source;
 	} publish;
 	struct {
 		clock_ns initial;

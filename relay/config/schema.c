@@ -57,6 +57,20 @@ check_not_empty(const char * text)
 	return (*text == '\0' ? "set" : NULL);
 }
 
+/* RFC 3986's characters; how they stand together is for their reader. */
+static const char *
+check_source(const char * text)
+{
+	static const char allowed[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
+				      "0123456789-._~:/?#[]@!$&'()*+,;=%";
+	size_t len = strlen(text);
+
+	if (len < 1 || len > 255 || strspn(text, allowed) != len)
+		return ("a URI or a part of one like /shop/orders, of at most 255 bytes,"
+			" with other characters percent-encoded");
+	return (NULL);
+}
+
 /* One setting a paragraph. */
 /* clang-format off */
 const struct setting schema[] = {
@@ -103,7 +117,9 @@ const struct setting schema[] = {
 	{.key = "publish.ordering", .type = SETTING_ENUM, AT(publish.ordering),
 	    .fallback = "strict", .choices = ordering_choices},
 	{.key = "publish.cloudevents", .type = SETTING_ENUM, AT(publish.cloudevents),
-	    .fallback = "off", .choices = cloudevents_choices, .later = true},
+	    .fallback = "off", .choices = cloudevents_choices},
+	{.key = "publish.cloudevents_source", .type = SETTING_STRING,
+	    AT(publish.cloudevents_source), .fallback = "/outbox", .check = check_source},
 
 	{.key = "retry.initial", .type = SETTING_DURATION, AT(retry.initial), .fallback = "1s",
 	    .min = CLOCK_MS(1), .max = CLOCK_S(86400)},

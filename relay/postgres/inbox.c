@@ -1,6 +1,6 @@
 /*
  * The schema's own functions decide; a step is one call, in a transaction of
- * its own, so that no claim waits for more than a step.
+ * its own.
  */
 #include "postgres/inbox.h"
 

@@ -54,7 +54,7 @@ def test_a_duplicate_at_the_same_time_waits_and_then_knows(inbox, first_commits)
     assert answers == [not first_commits]
 
 
-def test_lock_timeout_bounds_the_wait_and_serializable_begins_anew(inbox):
+def test_lock_timeout_bounds_the_wait(inbox):
     first, second = inbox.connect("writer"), inbox.connect("writer")
     claim(first.cursor(), "a")
     cursor = second.cursor()
@@ -62,14 +62,77 @@ def test_lock_timeout_bounds_the_wait_and_serializable_begins_anew(inbox):
     with pytest.raises(psycopg2.errors.LockNotAvailable):
         claim(cursor, "a")
     second.rollback()
-    second.set_session(isolation_level="REPEATABLE READ")
-    cursor = second.cursor()
-    cursor.execute("SELECT 1")
+    first.rollback()
+    assert claim(second.cursor(), "a")
+
+
+@pytest.mark.parametrize("batch", [False, True])
+@pytest.mark.parametrize("isolation", ["REPEATABLE READ", "SERIALIZABLE"])
+def test_above_read_committed_a_duplicate_at_the_same_time_begins_anew(inbox, isolation, batch):
+    """40001 as it waits for another that commits, and as its snapshot is older than the claim; then it is seen."""
+    first, second = inbox.connect("writer"), inbox.connect("writer")
+    second.set_session(isolation_level=isolation)
+
+    def attempt():
+        with second.cursor() as cursor:
+            if not batch:
+                return claim(cursor, "a")
+            cursor.execute("SELECT inbox.claim('billing', ARRAY['a', 'b'])")
+            return "a" in [row[0] for row in cursor.fetchall()]
+
+    def attempt_in_a_thread(answers):
+        try:
+            answers.append(attempt())
+        except psycopg2.errors.SerializationFailure:
+            answers.append("40001")
+
+    assert claim(first.cursor(), "a")
+    answers = []
+    thread = threading.Thread(target=attempt_in_a_thread, args=[answers])
+    thread.start()
+    wait_until(lambda: waits(inbox, second.get_backend_pid()), what="the second claim waits")
+    first.commit()
+    thread.join()
+    assert answers == ["40001"]
+    second.rollback()
+    assert attempt() is False
+    second.rollback()
+
+    # One that rolls back is waited for, too, and costs nothing.
+    inbox.query("SELECT inbox.forget('billing', '-infinity')")
+    assert claim(first.cursor(), "a")
+    thread = threading.Thread(target=attempt_in_a_thread, args=[answers])
+    thread.start()
+    wait_until(lambda: waits(inbox, second.get_backend_pid()), what="the second claim waits again")
+    first.rollback()
+    thread.join()
+    assert answers[1] is True
+    second.rollback()
+
+    with second.cursor() as cursor:
+        cursor.execute("SELECT 1 FROM inbox.attempt")
+    claim(first.cursor(), "a")
     first.commit()
     with pytest.raises(psycopg2.errors.SerializationFailure):
-        claim(cursor, "a")
+        attempt()
     second.rollback()
-    assert not claim(second.cursor(), "a")
+    assert attempt() is False
+
+
+def test_claims_of_different_messages_do_not_disturb_each_other_under_serializable(inbox):
+    """In the same page of the index, at the same time."""
+    connections = [inbox.connect("writer") for _ in range(8)]
+    for connection in connections:
+        connection.set_session(isolation_level="SERIALIZABLE")
+    for turn in range(2):
+        for number, connection in enumerate(connections):
+            with connection.cursor() as cursor:
+                assert claim(cursor, f"m{turn} {number}")
+                cursor.execute("SELECT inbox.claim('billing', ARRAY[%s, %s])", [f"n{turn} {number}", f"o{turn} {number}"])
+                assert len(cursor.fetchall()) == 2
+    for connection in connections:
+        connection.commit()
+    assert inbox.value("SELECT count(*) FROM inbox.message") == 48
 
 
 def test_batches_of_the_same_messages_never_deadlock(inbox):
@@ -138,32 +201,94 @@ def test_purge_removes_the_old_in_bounded_pieces(inbox):
             cursor.execute("SELECT inbox.purge(%s, %s)", [age, rows])
 
 
-@pytest.mark.parametrize("old_too", [False, pytest.param(True, marks=pytest.mark.xfail(
-    reason="a claim of what is being purged waits for the end of that step, 50 to 60 ms on two cores", strict=False))])
-def test_purge_of_a_million_keeps_no_claim_waiting(inbox, old_too):
+def purging(inbox):
+    """A session that has purged and not committed, and what it has purged."""
+    inbox.execute("INSERT INTO inbox.message SELECT 'c', 'old-' || n, now() - interval '1 day' FROM generate_series(1, 50) n")
+    connection = inbox.connect("writer")
+    with connection.cursor() as cursor:
+        cursor.execute("SELECT inbox.purge('1 hour')")
+        assert cursor.fetchone()[0] == 50
+    return connection
+
+
+@pytest.mark.parametrize("isolation", ["READ COMMITTED", "REPEATABLE READ"])
+@pytest.mark.parametrize("purge_commits", [True, False])
+def test_a_claim_of_what_is_being_purged_does_not_wait(inbox, isolation, purge_commits):
+    """It was handled, whatever becomes of the purge; afterwards it is new, if the purge was committed."""
+    other = purging(inbox)
+    connection = inbox.connect("writer")
+    connection.set_session(isolation_level=isolation)
+    with connection.cursor() as cursor:
+        cursor.execute("SET lock_timeout = '10ms'")
+        assert not claim(cursor, "old-7", "c") and claim(cursor, "new", "c") and claim(cursor, "old-7", "d")
+        cursor.execute("SELECT inbox.claim('c', %s)", [["old-1", "other", "old-50"]])
+        assert cursor.fetchall() == [("other",)]
+        connection.commit()
+        other.commit() if purge_commits else other.rollback()
+        assert claim(cursor, "old-7", "c") == purge_commits
+
+
+def test_under_serializable_it_waits_for_the_purge_and_begins_anew(inbox):
+    other = purging(inbox)
+    connection = inbox.connect("writer")
+    connection.set_session(isolation_level="SERIALIZABLE")
+    with connection.cursor() as cursor:
+        cursor.execute("SET lock_timeout = '10ms'")
+        connection.commit()
+        with pytest.raises(psycopg2.errors.LockNotAvailable):
+            claim(cursor, "old-7", "c")
+        connection.rollback()
+        other.commit()
+        assert claim(cursor, "old-7", "c")
+
+
+def test_a_claim_goes_by_the_index_though_its_plan_was_made_for_an_empty_table(inbox):
+    cursor = inbox.connect("writer", autocommit=True).cursor()
+    claim(cursor, "first", "c")
+    inbox.execute("ANALYZE inbox.message")
+    for number in range(10):
+        claim(cursor, f"first-{number}", "c")
+    inbox.execute("INSERT INTO inbox.message SELECT 'c', n::text FROM generate_series(1, 50000) n")
+    scans = "SELECT seq_scan FROM pg_stat_user_tables WHERE relid = 'inbox.message'::regclass"
+    read = "SELECT pg_stat_clear_snapshot(); " + scans
+    before = inbox.value(scans)
+    for number in range(20):
+        claim(cursor, f"next-{number}", "c")
+    cursor.execute("SELECT count(*) FROM inbox.claim('c', ARRAY(SELECT (n * 7)::text FROM generate_series(1, 200) n))")
+    assert cursor.fetchone()[0] == 0
+    cursor.execute("SELECT pg_stat_force_next_flush()")
+    cursor.execute("SELECT 1")
+    assert inbox.value(read) == before
+
+
+@pytest.mark.parametrize("step", [10000, 1000000])
+def test_purge_of_a_million_keeps_no_claim_waiting(inbox, step):
+    """Neither of what is new nor of what is on its way out, though all were purged at once."""
     inbox.execute("INSERT INTO inbox.message SELECT 'c', n::text, now() - interval '1 day' FROM generate_series(1, 1000000) n")
     purging = inbox.connect("writer", autocommit=True).cursor()
     done = threading.Event()
 
     def purge():
         while True:
-            purging.execute("SELECT inbox.purge('1 hour')")
-            if purging.fetchone()[0] < 10000:
+            purging.execute("SELECT inbox.purge('1 hour', %s)", [step])
+            if purging.fetchone()[0] < step:
                 break
         done.set()
 
     observer = inbox.connect("postgres", autocommit=True).cursor()
     claiming = inbox.connect("writer", autocommit=True)
     stop = threading.Event()
+    claims = []
 
     def claim_on():
         number = 0
         cursor = claiming.cursor()
         while not stop.is_set():
             number += 1
-            claim(cursor, f"new-{number}", "c")
-            if old_too:
-                claim(cursor, str(number * 997 % 1000000 + 1), "c")
+            claims.append(claim(cursor, f"new-{number}", "c"))
+            claim(cursor, str(number * 997 % 1000000 + 1), "c")
+            # The ones that are purged next.
+            cursor.execute("SELECT inbox.claim('c', ARRAY(SELECT (%s + n)::text FROM generate_series(1, 20) n))", [number * 1000])
 
     threads = [threading.Thread(target=purge), threading.Thread(target=claim_on)]
     for thread in threads:
@@ -178,6 +303,7 @@ def test_purge_of_a_million_keeps_no_claim_waiting(inbox, old_too):
     for thread in threads:
         thread.join()
     assert longest < 0.05
+    assert len(claims) > 100 and all(claims)
     assert inbox.value("SELECT count(*) FROM inbox.message WHERE claimed_at < now() - interval '1 hour'") == 0
 
 
@@ -208,7 +334,7 @@ def test_the_relay_applies_it_under_any_name_and_takes_it_back(empty_database, r
         return done.stdout
     migrate("up", "--schema", "seen")
     assert empty_database.value("SELECT seen.claim('c', 'm')") and not empty_database.value("SELECT seen.claim('c', 'm')")
-    assert empty_database.value("SELECT seen.applied_migrations()") == [1]
+    assert empty_database.value("SELECT seen.applied_migrations()") == [1, 2]
     empty_database.execute("SELECT seen.forget('c', '-infinity')")
     migrate("down", "--schema", "seen", "--to", "0")
     assert empty_database.value("SELECT to_regnamespace('seen')") is None

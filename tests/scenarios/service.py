@@ -36,10 +36,18 @@ class Message:
         self.type = properties.type
         self.correlation_id = properties.correlation_id
         self.reply_to = properties.reply_to
+        self.headers = properties.headers or {}
+        self.content_type = properties.content_type
         self.body = body
 
     def payload(self):
         return json.loads(self.body)
+
+    def attributes(self):
+        """Of the CloudEvent that it is (publish.cloudevents: binary), under either prefix that the binding allows."""
+        found = {key[len("cloudEvents_"):]: value for key, value in self.headers.items()
+                 if key.startswith(("cloudEvents_", "cloudEvents:"))}
+        return {**found, "datacontenttype": self.content_type} if found else {}
 
 
 def publish(cursor, exchange, routing_key, payload, **properties):

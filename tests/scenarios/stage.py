@@ -56,7 +56,7 @@ class Process:
 class Stage:
     """tables: the services' own, as SQL; exchanges: kind by name; queues and streams: by name a list of (exchange, key)."""
 
-    def __init__(self, script, services, tables, exchanges, queues, streams):
+    def __init__(self, script, services, tables, exchanges, queues, streams, settings):
         self.script = script
         self.services = services
         self.name = "scenario_" + pathlib.Path(script).stem
@@ -64,6 +64,7 @@ class Stage:
         self.exchanges = exchanges
         self.queues = queues
         self.streams = streams
+        self.settings = settings
         self.running = {}
         self.failed = False
         base = {k: v for k, v in os.environ.items() if not k.startswith("OUTBOX_RELAY_")}
@@ -81,8 +82,8 @@ class Stage:
             server.execute(f"CREATE ROLE {self.name}_{role} LOGIN")
         server.execute(f"CREATE DATABASE {self.name} OWNER {self.name}_owner")
         self.config.touch(mode=0o600)    # the url holds a password
-        self.config.write_text("postgres: {dsn: %s}\nrabbitmq: {urls: [%s]}\nlog: {level: error}\n"
-                               % (json.dumps(self.dsn("relay")), json.dumps(os.environ["AMQP_URL"])))
+        self.config.write_text("postgres: {dsn: %s}\nrabbitmq: {urls: [%s]}\nlog: {level: error}\nhttp: {listen: null}\n%s"
+                               % (json.dumps(self.dsn("relay")), json.dumps(os.environ["AMQP_URL"]), self.settings))
         for line in ("outbox", "inbox"):
             self.relay("migrate", "up", "--line", line)
         self.database = psycopg2.connect(self.dsn("owner"))
@@ -213,14 +214,14 @@ class Stage:
         self.failed = self.failed or not well
 
 
-def main(play, services, tables, exchanges, queues, streams=None):
-    """Play the scenario, or be one of its services."""
+def main(play, services, tables, exchanges, queues, streams=None, settings=""):
+    """Play the scenario, or be one of its services; settings are more lines of the relay's configuration."""
     script = sys.modules["__main__"].__file__
     services = {service.name: service for service in services}
     if len(sys.argv) > 1:
         services[sys.argv[1]].run()
         return 0
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with Stage(script, services, tables, exchanges, queues, streams or {}) as stage:
+    with Stage(script, services, tables, exchanges, queues, streams or {}, settings) as stage:
         play(stage)
     return 1 if stage.failed else 0

@@ -447,6 +447,69 @@ test_refuses_numbers_that_amqp_has_no_place_for(void ** state)
 	}
 }
 
+/* Of the headers as they were decoded: the text of ${key}, "" if there is none. */
+static const char *
+text_of(const struct decoded * d, const char * key)
+{
+	static char text[256];
+
+	text[0] = '\0';
+	for (int i = 0; i < d->properties.headers.num_entries; i++) {
+		const amqp_table_entry_t * entry = &d->properties.headers.entries[i];
+
+		if (entry->key.len == strlen(key) &&
+		    memcmp(entry->key.bytes, key, entry->key.len) == 0)
+			snprintf(text, sizeof(text), "%.*s", (int)entry->value.value.bytes.len,
+			    (const char *)entry->value.value.bytes.bytes);
+	}
+	return (text);
+}
+
+/* However the headers are read: none, in place, and by jansson with tables in them. */
+static void
+test_cloudevents_go_with_any_headers(void ** state)
+{
+	static const struct {
+		const char * headers;
+		int others;
+		const char * source;
+	} cases[] = {
+	    {NULL, 2, "/shop"},
+	    {"{\"a\": \"1\", \"b\": \"2\"}", 4, "/shop"},
+	    {"{\"cloudEvents_source\": \"/own\"}", 2, "/own"},
+	    {"{\"cloudEvents_source\": \"\\u002fown\", \"t\": {\"d\": [{\"e\": \"f\"}]}}", 3,
+		"/own"},
+	    {"{\"t\": {\"d\": {\"cloudEvents_source\": \"no\"}}, \"u\": {}}", 4, "/shop"},
+	};
+	struct message m = a_message();
+	struct decoded d;
+	char *bytes, *p;
+	size_t len;
+
+	(void)state;
+	codec_init(&codec, true, "/shop");
+	codec.frame_max = 131072;
+	m.type = bytes_from("order.created");
+	m.ordering_key = bytes_from("k");
+	decoder_new();
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		m.headers = cases[i].headers == NULL ? BYTES_NONE : bytes_from(cases[i].headers);
+		assert_int_equal(codec_publish(&codec, &out, &m, &e), LINK_TAKEN);
+		p = bytes = drain(SIZE_MAX, &len);
+		decode_one(&d, &p, &len);
+		assert_int_equal(d.properties.headers.num_entries,
+		    cases[i].others + CLOUDEVENTS_ENTRIES);
+		assert_string_equal(text_of(&d, "cloudEvents_source"), cases[i].source);
+		assert_string_equal(text_of(&d, "cloudEvents_id"),
+		    "00112233-4455-6677-8899-aabbccddeeff");
+		assert_string_equal(text_of(&d, "cloudEvents_type"), "order.created");
+		assert_string_equal(text_of(&d, "cloudEvents_time"), "2023-11-14T22:13:20Z");
+		assert_string_equal(text_of(&d, "cloudEvents_partitionkey"), "k");
+		free(d.body);
+		free(bytes);
+	}
+}
+
 static void
 test_control_frames_need_room(void ** state)
 {
@@ -504,6 +567,8 @@ main(void)
 		tear_down),
 	    cmocka_unit_test_setup_teardown(test_is_full_rather_than_half_done, set_up, tear_down),
 	    cmocka_unit_test_setup_teardown(test_refuses_numbers_that_amqp_has_no_place_for, set_up,
+		tear_down),
+	    cmocka_unit_test_setup_teardown(test_cloudevents_go_with_any_headers, set_up,
 		tear_down),
 	    cmocka_unit_test_setup_teardown(test_control_frames_need_room, set_up, tear_down),
 	    cmocka_unit_test_setup_teardown(test_a_return_is_known_by_our_header_alone, set_up,

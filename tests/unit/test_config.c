@@ -399,6 +399,7 @@ the_defaults_are_those_of_the_design(void ** state)
 	assert_true(c.publish.mandatory);
 	assert_int_equal(c.publish.ordering, CONFIG_ORDERING_STRICT);
 	assert_int_equal(c.publish.cloudevents, CONFIG_CLOUDEVENTS_OFF);
+	assert_string_equal(c.publish.cloudevents_source, "/outbox");
 	assert_int_equal(c.retry.initial, CLOCK_S(1));
 	assert_int_equal(c.retry.max, CLOCK_S(300));
 	assert_int_equal(c.retry.max_attempts, 10);
@@ -579,10 +580,10 @@ what_has_no_effect_yet_is_a_warning(void ** state)
 	struct loaded l;
 
 	(void)state;
-	load(&l, "publish: {cloudevents: binary}\nretry: {max_attempts: 10}\n", NULL);
+	load(&l, "http: {listen: \"127.0.0.1:1\"}\nretry: {max_attempts: 10}\n", NULL);
 	assert_int_equal(l.result, 0);
 	assert_int_equal(l.report.warnings, 1);
-	assert_says(&l, "FILE:1:24: warning: publish.cloudevents has no effect in this version");
+	assert_says(&l, "FILE:1:16: warning: http.listen has no effect in this version");
 	drop(&l);
 }
 
