@@ -11,6 +11,8 @@ PREFIX ?= /usr/local
 LIBDIR ?= $(PREFIX)/lib
 INCLUDEDIR ?= $(PREFIX)/include
 SYSCONFDIR ?= /etc
+MANDIR ?= $(PREFIX)/share/man
+UNITDIR ?= $(PREFIX)/lib/systemd/system
 PYTHON ?= /usr/bin/python3
 
 PKGS = libpq librabbitmq yaml-0.1 libssl libcrypto jansson libsystemd
@@ -238,6 +240,9 @@ bench-quick: ## the same in under three minutes
 	$(MAKE) all bench-programs
 	tests/bench/run --quick
 
+UNITS = $(wildcard systemd/*.service systemd/*.timer)
+MAN_PAGES = $(wildcard docs/man/*.[0-9])
+EXAMPLES = $(filter-out config/outbox-relay.yaml,$(wildcard config/*.yaml config/*.json))
 install: all ## install under PREFIX (default /usr/local) and DESTDIR
 	install -D -m 755 $(BUILD)/outbox-relay $(DESTDIR)$(PREFIX)/bin/outbox-relay
 	for name in $(CLIENT_NAMES); do \
@@ -252,18 +257,24 @@ install: all ## install under PREFIX (default /usr/local) and DESTDIR
 			-e 's|@VERSION@|$(CLIENT_VERSION)|' lib/$$name.pc.in >$(DESTDIR)$(LIBDIR)/pkgconfig/$$name.pc || exit 1; done
 	for f in $(MIGRATIONS); do \
 		install -D -m 644 $$f $(DESTDIR)$(PREFIX)/share/outbox-relay/$$f || exit 1; done
-	for f in $(wildcard config/*.yaml); do \
-		install -D -m 644 $$f $(DESTDIR)$(SYSCONFDIR)/outbox-relay/$${f##*/}.sample || exit 1; done
-	for f in $(wildcard systemd/*.service systemd/*.timer); do \
-		install -D -m 644 $$f $(DESTDIR)$(PREFIX)/lib/systemd/system/$${f##*/} || exit 1; done
+	install -D -m 644 config/outbox-relay.yaml $(DESTDIR)$(SYSCONFDIR)/outbox-relay/outbox-relay.yaml.sample
+	for f in $(EXAMPLES); do \
+		install -D -m 644 $$f $(DESTDIR)$(PREFIX)/share/doc/outbox-relay/examples/$${f##*/} || exit 1; done
+	install -d $(DESTDIR)$(UNITDIR)
+	for f in $(UNITS); do \
+		sed 's|/usr/local/bin/|$(PREFIX)/bin/|' $$f >$(DESTDIR)$(UNITDIR)/$${f##*/} && \
+		chmod 644 $(DESTDIR)$(UNITDIR)/$${f##*/} || exit 1; done
+	for f in $(MAN_PAGES); do \
+		install -D -m 644 $$f $(DESTDIR)$(MANDIR)/man$${f##*.}/$${f##*/} || exit 1; done
 
 uninstall: ## remove what install put there (never a configuration)
 	rm -f $(DESTDIR)$(PREFIX)/bin/outbox-relay
 	rm -f $(CLIENT_NAMES:%=$(DESTDIR)$(INCLUDEDIR)/%.h) $(CLIENT_NAMES:%=$(DESTDIR)$(LIBDIR)/pkgconfig/%.pc) \
 		$(foreach end,a so so.$(CLIENT_MAJOR) so.$(CLIENT_VERSION),$(CLIENT_NAMES:%=$(DESTDIR)$(LIBDIR)/lib%.$(end)))
-	rm -rf $(DESTDIR)$(PREFIX)/share/outbox-relay
-	rm -f $(patsubst config/%,$(DESTDIR)$(SYSCONFDIR)/outbox-relay/%.sample,$(wildcard config/*.yaml))
-	rm -f $(patsubst systemd/%,$(DESTDIR)$(PREFIX)/lib/systemd/system/%,$(wildcard systemd/*.service systemd/*.timer))
+	rm -rf $(DESTDIR)$(PREFIX)/share/outbox-relay $(DESTDIR)$(PREFIX)/share/doc/outbox-relay
+	rm -f $(DESTDIR)$(SYSCONFDIR)/outbox-relay/outbox-relay.yaml.sample
+	rm -f $(patsubst systemd/%,$(DESTDIR)$(UNITDIR)/%,$(UNITS))
+	rm -f $(foreach page,$(MAN_PAGES),$(DESTDIR)$(MANDIR)/man$(lastword $(subst ., ,$(page)))/$(notdir $(page)))
 
 VERSION = $(shell sed -n 's/^\#define VERSION "\(.*\)"/\1/p' relay/base/version.h)
 dist: ## a tar of the last commit in build/

@@ -4,57 +4,16 @@ import calendar
 import pathlib
 import re
 import socket
-import tempfile
-import threading
 import time
 import uuid
 
 import pytest
 
 from conftest import wait_until
+from manager import manager  # noqa: F401 (a fixture)
 from trickle import Trickle
 
 PERMISSION, CONFIGURATION = 77, 78
-
-
-class Manager:
-    """In place of systemd: what a relay started with manager.env says to it, and when."""
-
-    def __init__(self, directory):
-        path = str(directory / "notify")
-        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self.socket.bind(path)
-        self.env = {"NOTIFY_SOCKET": path}
-        self.statuses = []
-        self.thread = threading.Thread(target=self.listen, daemon=True)
-        self.thread.start()
-
-    def listen(self):
-        while text := self.socket.recv(4096).decode():
-            self.statuses += [(time.time(), line.removeprefix("STATUS=")) for line in text.splitlines()
-                              if line.startswith("STATUS=")]
-
-    def wait(self, words, timeout=20):
-        """The first status with these words: when, and the whole of it."""
-        return wait_until(lambda: next((s for s in list(self.statuses) if words in s[1]), None), timeout, words)
-
-    def last(self):
-        return self.statuses[-1][1]
-
-    def end(self):
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as own:
-            own.sendto(b"", self.env["NOTIFY_SOCKET"])
-        self.thread.join()
-        self.socket.close()
-
-
-@pytest.fixture
-def manager():
-    # A short path: tmp_path may be too long for a socket.
-    with tempfile.TemporaryDirectory(prefix="obx", dir="/tmp") as directory:
-        manager = Manager(pathlib.Path(directory))
-        yield manager
-        manager.end()
 
 
 @pytest.fixture

@@ -1,12 +1,14 @@
 """The README's first steps work as they stand there, and its links lead somewhere."""
 
 import os
+import pathlib
 import re
 import subprocess
 
 import pytest
 
 from conftest import RELAY_BINARY, ROOT
+from manager import Unit, manager, start_unit  # noqa: F401 (a fixture)
 
 README = (ROOT / "README.md").read_text()
 ROLES = ("orders_owner", "orders_service", "outbox_relay")
@@ -30,22 +32,24 @@ def shape(text):
     return [line.strip() for line in text.splitlines() if line.strip()]
 
 
+def psql(stack, sql):
+    """As the superuser."""
+    return subprocess.run([os.path.join(stack.env["POSTGRES_BIN"], "psql"), "-qXAt", "-v", "ON_ERROR_STOP=1", "-h",
+                           stack.env["PGHOST"], "-p", stack.env["PGPORT"], "-U", "postgres", "-d", "postgres", "-c", sql],
+                          check=True, text=True, capture_output=True).stdout.strip()
+
+
 @pytest.fixture
 def server(stack):
     """What a reader has: a database that a role without rights of a superuser owns, and that may create roles."""
-    def psql(sql, database="postgres"):
-        subprocess.run([os.path.join(stack.env["POSTGRES_BIN"], "psql"), "-qX", "-v", "ON_ERROR_STOP=1", "-h",
-                        stack.env["PGHOST"], "-p", stack.env["PGPORT"], "-U", "postgres", "-d", database, "-c", sql],
-                       check=True, capture_output=True)
-
     def clear():
-        psql("DROP DATABASE IF EXISTS orders WITH (FORCE)")
+        psql(stack, "DROP DATABASE IF EXISTS orders WITH (FORCE)")
         for role in ROLES:
-            psql(f"DROP ROLE IF EXISTS {role}")
+            psql(stack, f"DROP ROLE IF EXISTS {role}")
 
     clear()
-    psql("CREATE ROLE orders_owner LOGIN CREATEROLE")
-    psql("CREATE DATABASE orders OWNER orders_owner")
+    psql(stack, "CREATE ROLE orders_owner LOGIN CREATEROLE")
+    psql(stack, "CREATE DATABASE orders OWNER orders_owner")
     yield stack
     clear()
 
@@ -81,6 +85,66 @@ def test_five_minutes(server, broker, tmp_path):
     # What rolled back is nowhere, and nothing is left.
     assert broker.count("orders") == 0
     delete_queue(broker)
+
+
+@pytest.fixture
+def strict(server):
+    """Asks the relay's role for its password."""
+    file = pathlib.Path(psql(server, "SHOW hba_file"))
+    before = file.read_text()
+    file.write_text("host orders outbox_relay 127.0.0.1/32 scram-sha-256\n" + before)
+    psql(server, "SELECT pg_reload_conf()")
+    yield server
+    file.write_text(before)
+    psql(server, "SELECT pg_reload_conf()")
+
+
+# A machine whose /etc and /usr/local are the reader's own; what is written there stays in $ROOT.
+LAYERS = """
+for path in etc usr/local; do
+	mkdir -p "$ROOT/$path" "$ROOT/work/$path"
+	mount -t overlay overlay -o "lowerdir=/$path,upperdir=$ROOT/$path,workdir=$ROOT/work/$path" "/$path"
+done
+exec bash -euc "$STEP"
+"""
+
+
+def test_as_a_service(strict, broker, manager, tmp_path):
+    """Every block as it is; then the command line of the unit that was enabled, with the credentials that it names."""
+    first = [content for language, content in blocks(section("Five minutes to a first message")) if language == "sh"]
+    steps = [content for _, content in blocks(section("As a service"))]
+    given = {"PGHOST": "127.0.0.1", "PGPORT": strict.env["PGPORT"], "PGDATABASE": "orders", "PGUSER": "orders_owner",
+             "AMQP_URL": strict.env["AMQP_URL"], "RELAY_PASSWORD": "it's secret", "AMQP_USER": "guest",
+             "AMQP_PASSWORD": "guest", "AMQP_HOST": f"127.0.0.1:{strict.env['AMQP_PORT']}"}
+    assert set(re.findall(r"(\w+)=", first[1] + steps[0])) == given.keys()
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    for name, text in (("sudo", 'exec "$@"'), ("systemctl", f'echo "$@" >>{tmp_path}/systemctl')):
+        (programs / name).write_text(f"#!/bin/sh\n{text}\n")
+        (programs / name).chmod(0o755)
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("OUTBOX_RELAY_", "PG"))}
+    environment.update(given, ROOT=str(tmp_path / "root"), PATH=f"{programs}:{RELAY_BINARY.parent}:{os.environ['PATH']}")
+    delete_queue(broker)
+    for step in first[2:5] + steps[1:]:
+        done = subprocess.run(["unshare", "--mount", "bash", "-euc", LAYERS], cwd=ROOT, env={**environment, "STEP": step},
+                              text=True, timeout=60, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT)
+        assert done.returncode == 0, (step, done.stdout)
+    name = re.search(r"^enable --now (\S+)$", (tmp_path / "systemctl").read_text(), re.MULTILINE)[1]
+    root = tmp_path / "root"
+    assert "change-me" not in (root / "etc/outbox-relay/outbox-relay.yaml").read_text()
+    running = start_unit(Unit(root / f"usr/local/lib/systemd/system/{name}.service"), root, manager, tmp_path)
+    try:
+        manager.wait("publishing")
+        subprocess.run(["psql", "-qX", "-c", "SELECT outbox.publish('', 'orders', 'hello')"], check=True, env=environment,
+                       stdout=subprocess.DEVNULL)
+        assert broker.take("orders", 1)[0].body == b"hello"
+        assert running.stop() == 0
+    finally:
+        if running.alive():
+            running.kill()
+        print(running.stderr())
+        delete_queue(broker)
 
 
 def test_the_first_screen_shows_a_row_pending_then_sent():
