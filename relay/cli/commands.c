@@ -5,6 +5,7 @@
 #include "cli/inbox.h"
 #include "cli/message.h"
 #include "cli/migrate.h"
+#include "cli/pause.h"
 #include "cli/replay.h"
 #include "cli/run.h"
 #include "cli/status.h"
@@ -43,6 +44,8 @@ const struct cli_command * const cli_commands[] = {
     &cli_status,
     &cli_message,
     &cli_dead,
+    &cli_pause,
+    &cli_resume,
     &cli_replay,
     &cli_inbox,
     &cli_topology,

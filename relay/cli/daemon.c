@@ -19,6 +19,7 @@
 #include "base/log.h"
 #include "cli/broker.h"
 #include "cli/notify.h"
+#include "cli/pausing.h"
 
 /* After a signal: for what is in flight. */
 #define STOP_TIMEOUT CLOCK_MS(4000)
@@ -43,6 +44,7 @@ struct daemon {
 	struct error * e;
 	char source_status[512]; /* empty: it leads */
 	char status[512];        /* as told */
+	struct pausing pausing;
 	struct log_repeat source_failure;
 	int64_t warned_delayed;
 	int64_t warned_dead;
@@ -96,6 +98,14 @@ daemon_on_standby(void * context)
 }
 
 static void
+daemon_on_paused(void * context, const struct pause * pause)
+{
+	struct daemon * d = context;
+
+	pausing_set(&d->pausing, pause, core_on_paused(d->core, d->now, pause));
+}
+
+static void
 daemon_on_fetched(void * context, struct batch * batch, uint64_t interval, bool exhausted)
 {
 	struct daemon * d = context;
@@ -122,6 +132,7 @@ daemon_on_recorded(void * context)
 static const struct source_events source_events = {.up = daemon_on_source_up,
     .down = daemon_on_source_down,
     .standby = daemon_on_standby,
+    .paused = daemon_on_paused,
     .fetched = daemon_on_fetched,
     .found = daemon_on_found,
     .recorded = daemon_on_recorded};
@@ -134,7 +145,7 @@ daemon_log_move(struct daemon * d, const struct move * move)
 {
 	char reason[512];
 
-	if (move->fate == FATE_DELIVERED || move->fate == FATE_BEHIND)
+	if (move->fate == FATE_DELIVERED || move->fate == FATE_BEHIND || move->paused)
 		return;
 	if (!log_due(move->fate == FATE_DEAD ? &d->warned_dead : &d->warned_delayed, d->now))
 		return;
@@ -218,9 +229,9 @@ daemon_check_lease(struct daemon * d)
 static void
 daemon_tell_status(struct daemon * d)
 {
-	const char * status = d->source_status[0] != '\0' ?
-	    d->source_status :
-	    broker_status(d->broker);
+	const char * status = d->source_status[0] != '\0' ? d->source_status :
+	    d->pausing.all                                ? d->pausing.why :
+							    broker_status(d->broker);
 
 	if (d->stopping || strcmp(status, d->status) == 0)
 		return;

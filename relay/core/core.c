@@ -148,7 +148,7 @@ should_fetch(const struct core * core)
 {
 	const struct rows * rows = &core->rows;
 
-	if (!core->source_up || core->fetching || core->stopping)
+	if (!core->source_up || core->fetching || core->stopping || core->paused)
 		return (false);
 	if (core->ready[CORE_MAIN][READY_NEW].count >= core->options.batch ||
 	    rows->unresolved - rows->in_flight > core->waiting_max ||
@@ -203,7 +203,7 @@ park(struct core * core, clock_ns now)
 		uint16_t lane = lanes_shut(&core->lanes, row->message->exchange,
 		    row->message->routing_key);
 
-		if (lane == LANE_NONE || row->probes)
+		if (lane == LANE_NONE || (row->probes && !core->lanes.breaker[lane].paused))
 			return;
 		ready_remove(ready_set(core, row), place);
 		policy_wait(core, now, place, lane, core->lanes.breaker[lane].reason);
@@ -254,10 +254,22 @@ bool
 core_wants(const struct core * core, enum core_link link)
 {
 	return (link == CORE_MAIN || core->links[link].in_flight > 0 ||
-	    (!core->stopping && (is_ready(core, link) || core->lanes.shut > 0)));
+	    (!core->stopping && !core->paused &&
+		(is_ready(core, link) || core->lanes.shut > core->lanes.paused)));
 }
 
 /* ---- the operator ---- */
+
+bool
+core_on_paused(struct core * core, clock_ns now, const struct pause * pause)
+{
+	size_t count = pause->lane_count < PAUSES_MAX ? pause->lane_count : PAUSES_MAX;
+	bool room = lanes_pause(&core->lanes, now, pause->lanes, count) &&
+	    count == pause->lane_count;
+
+	core->paused = pause->all || !room;
+	return (room);
+}
 
 void
 core_stop(struct core * core)

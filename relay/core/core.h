@@ -274,6 +274,19 @@ void core_on_settled(struct core * core, clock_ns now, uint64_t ticket, enum cor
 /* ---- the operator ---- */
 
 /**
+ * core_on_paused(core, now, pause):
+ * All that is paused from now on; told anew after each core_on_source_up, if there
+ * is any.  ${pause} is borrowed for the call.
+ *
+ * Everything: nothing is published, fetched or searched for, what is in flight is
+ * settled and recorded.  An exchange: what goes there waits in its lane, without an
+ * attempt counted, and no probe asks how the exchange is.  Afterwards a
+ * probe goes first.  False: there are too many, or no memory is left, so
+ * everything is paused.
+ */
+bool core_on_paused(struct core * core, clock_ns now, const struct pause * pause);
+
+/**
  * core_stop(core):
  * Fetch and publish nothing more; once all that was published is settled and
  * recorded (or cannot be, because a peer is down), CORE_FINISHED.

@@ -30,6 +30,15 @@ struct lane {
 };
 #define LANES_MAX 256
 
+/* What a person has paused: everything, or the lanes of exchanges. */
+struct pause {
+	bool all;
+	struct bytes reason;       /* all: why, for people */
+	const struct lane * lanes; /* without routing key; reason: why, for people */
+	size_t lane_count;
+};
+#define PAUSES_MAX 64 /* lanes; if there are more, everything is paused */
+
 /* Where a mark puts a message. */
 enum fate {
 	FATE_DELIVERED,     /* out of the delayed ones: it is confirmed */
@@ -45,6 +54,7 @@ enum fate {
 struct move {
 	int64_t id;
 	bool delayed; /* it lies in delayed; else among the messages */
+	bool paused;  /* because a person wants it to wait */
 	uint8_t fate; /* enum fate */
 	bool hold;    /* FATE_DEAD: it goes on holding its key */
 	uint32_t attempts;

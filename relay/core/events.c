@@ -36,6 +36,7 @@ core_on_source_down(struct core * core, clock_ns now)
 	core->answered = 0;
 	core->counts.unrecorded = 0;
 	core->source_up = false;
+	core->paused = false;
 	core->fetching = false;
 	core->source_empty = false;
 	core->answer_empty = false;

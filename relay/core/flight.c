@@ -76,7 +76,7 @@ flight_next(const struct core * core, clock_ns now)
 	bool suspects = is_open(core, CORE_SUSPECTS);
 	uint32_t fresh = ROW_NONE, delayed = ROW_NONE;
 
-	if (!core->source_up || core->stopping || now >= core->lease)
+	if (!core->source_up || core->stopping || core->paused || now >= core->lease)
 		return (ROW_NONE);
 	if (suspects && core->ready[CORE_SUSPECTS][READY_AGAIN].count > 0)
 		return (next_again(core, CORE_SUSPECTS));

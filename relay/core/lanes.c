@@ -5,7 +5,8 @@
 /*
  * What must stay true: the counts are those of the breakers in that state, so
  * a relay whose lanes are all well asks for one number a message; and a
- * breaker keeps its place while a row refers to it.
+ * breaker keeps its place while a row refers to it.  A paused one is open or being
+ * probed, and when it is open its probe is never due.
  *
  * There are few lanes, so they are simply looked through.
  */
@@ -23,6 +24,7 @@ count(struct lanes * lanes, const struct breaker * breaker, int by)
 	lanes->probing = (uint16_t)(lanes->probing + by * (breaker->state == BREAKER_PROBING));
 	lanes->draining = (uint16_t)(lanes->draining + by * (breaker->state == BREAKER_DRAINING));
 	lanes->reported = (uint16_t)(lanes->reported + by * breaker->reported);
+	lanes->paused = (uint16_t)(lanes->paused + by * breaker->paused);
 }
 
 /* To be probed, it is still as it was reported. */
@@ -50,7 +52,7 @@ lanes_clear(struct lanes * lanes)
 	for (uint16_t n = 0; n < lanes->top; n++)
 		drop(&lanes->breaker[n]);
 	lanes->top = 0;
-	lanes->shut = lanes->probing = lanes->draining = lanes->reported = 0;
+	lanes->shut = lanes->probing = lanes->draining = lanes->reported = lanes->paused = 0;
 }
 
 static bool
@@ -72,8 +74,9 @@ find(const struct lanes * lanes, struct bytes exchange, struct bytes routing_key
 	return (LANE_NONE);
 }
 
+/* Of ${count} places from the first one on, one that is free; or LANE_NONE. */
 static uint16_t
-add(struct lanes * lanes, struct bytes exchange, struct bytes routing_key)
+add(struct lanes * lanes, uint16_t count, struct bytes exchange, struct bytes routing_key)
 {
 	struct breaker * breaker;
 	uint16_t n = 0;
@@ -82,7 +85,7 @@ add(struct lanes * lanes, struct bytes exchange, struct bytes routing_key)
 		exchange = bytes_from("");
 	while (n < lanes->top && lanes->breaker[n].state != BREAKER_NONE)
 		n++;
-	if (n == LANES_MAX)
+	if (n >= count)
 		return (LANE_NONE);
 	breaker = &lanes->breaker[n];
 	*breaker = (struct breaker){
@@ -106,7 +109,7 @@ lanes_open(struct lanes * lanes, struct bytes exchange, struct bytes routing_key
 	uint16_t n = find(lanes, exchange, routing_key);
 
 	if (n == LANE_NONE)
-		n = add(lanes, exchange, routing_key);
+		n = add(lanes, LANES_MAX, exchange, routing_key);
 	else if (is_shut(&lanes->breaker[n]))
 		return (n);
 	if (n == LANE_NONE)
@@ -137,18 +140,84 @@ lanes_report(struct lanes * lanes, const struct lane * lane, clock_ns probe_at)
 	count(lanes, breaker, 1);
 }
 
+/* ---- paused by a person ---- */
+
+static void
+set_paused(struct lanes * lanes, struct breaker * breaker, bool paused)
+{
+	count(lanes, breaker, -1);
+	breaker->paused = paused;
+	breaker->reported = !paused && breaker->state == BREAKER_OPEN;
+	count(lanes, breaker, 1);
+}
+
+static bool
+pause_one(struct lanes * lanes, const struct lane * lane)
+{
+	uint16_t n = find(lanes, lane->exchange, BYTES_NONE);
+	struct breaker * breaker;
+
+	if (n == LANE_NONE)
+		n = add(lanes, LANES_MAX + PAUSES_MAX, lane->exchange, BYTES_NONE);
+	if (n == LANE_NONE)
+		return (false);
+	breaker = &lanes->breaker[n];
+	text_unref(breaker->reason);
+	breaker->reason = text_for_people(lane->reason);
+	if (breaker->state != BREAKER_PROBING)
+		lanes_reopen(lanes, n, CLOCK_NEVER);
+	set_paused(lanes, breaker, true);
+	return (true);
+}
+
+static bool
+is_listed(const struct breaker * breaker, const struct lane * list, size_t count)
+{
+	for (size_t n = 0; n < count; n++) {
+		if (bytes_equal(text_bytes(breaker->exchange), list[n].exchange))
+			return (true);
+	}
+	return (false);
+}
+
+bool
+lanes_pause(struct lanes * lanes, clock_ns now, const struct lane * list, size_t count)
+{
+	bool all = true;
+
+	for (uint16_t n = 0; n < lanes->top; n++) {
+		struct breaker * breaker = &lanes->breaker[n];
+
+		if (!breaker->paused || is_listed(breaker, list, count))
+			continue;
+		set_paused(lanes, breaker, false);
+		breaker->probe_at = now;
+	}
+	for (size_t n = 0; n < count; n++)
+		all &= pause_one(lanes, &list[n]);
+	return (all);
+}
+
+/* ---- what waits where ---- */
+
 uint16_t
 lanes_shut(const struct lanes * lanes, struct bytes exchange, struct bytes routing_key)
 {
+	uint16_t found = LANE_NONE;
+
 	for (uint16_t n = 0; n < lanes->top; n++) {
 		const struct breaker * breaker = &lanes->breaker[n];
 
-		if (is_shut(breaker) && bytes_equal(text_bytes(breaker->exchange), exchange) &&
-		    (breaker->routing_key == NULL ||
-			bytes_equal(text_bytes(breaker->routing_key), routing_key)))
+		if (!is_shut(breaker) || !bytes_equal(text_bytes(breaker->exchange), exchange) ||
+		    (breaker->routing_key != NULL &&
+			!bytes_equal(text_bytes(breaker->routing_key), routing_key)))
+			continue;
+		if (breaker->paused)
 			return (n);
+		if (found == LANE_NONE)
+			found = n;
 	}
-	return (LANE_NONE);
+	return (found);
 }
 
 void
@@ -174,13 +243,19 @@ lanes_probed_by(const struct lanes * lanes, uint32_t place)
 void
 lanes_reopen(struct lanes * lanes, uint16_t lane, clock_ns probe_at)
 {
-	change(lanes, &lanes->breaker[lane], BREAKER_OPEN);
-	lanes->breaker[lane].probe_at = probe_at;
+	struct breaker * breaker = &lanes->breaker[lane];
+
+	change(lanes, breaker, BREAKER_OPEN);
+	breaker->probe_at = breaker->paused ? CLOCK_NEVER : probe_at;
 }
 
 void
 lanes_drain(struct lanes * lanes, uint16_t lane)
 {
+	if (lanes->breaker[lane].paused) {
+		lanes_reopen(lanes, lane, CLOCK_NEVER);
+		return;
+	}
 	change(lanes, &lanes->breaker[lane], BREAKER_DRAINING);
 	lanes->breaker[lane].drained_to = INT64_MIN;
 	lanes->breaker[lane].drained = false;
@@ -209,10 +284,12 @@ lanes_drained(struct lanes * lanes, uint16_t lane, int64_t last_id, bool more)
 void
 lanes_empty(struct lanes * lanes, uint16_t lane, clock_ns probe_at)
 {
-	if (lanes->breaker[lane].references == 0)
+	struct breaker * breaker = &lanes->breaker[lane];
+
+	if (breaker->references == 0 && !breaker->paused)
 		close(lanes, lane);
 	else
-		lanes->breaker[lane].probe_at = probe_at;
+		breaker->probe_at = breaker->paused ? CLOCK_NEVER : probe_at;
 }
 
 void

@@ -11,6 +11,7 @@
 /*
  * The lanes that are not well, each behind a breaker.  While one is open or
  * is being probed, its messages are not published: they wait in the database.
+ * One that a person has paused is open, and nobody probes it.
  */
 enum breaker_state {
 	BREAKER_NONE,    /* a free place */
@@ -24,7 +25,8 @@ struct breaker {
 	struct text * routing_key; /* NULL: the whole exchange */
 	struct text * reason;
 	uint8_t state;       /* enum breaker_state */
-	bool reported;       /* by the database, and not probed yet */
+	bool reported;       /* by the database or a person, and not probed yet */
+	bool paused;         /* by a person */
 	bool drained;        /* draining: the last page was short */
 	uint32_t probe;      /* probing: place of its row */
 	uint32_t references; /* rows on their way there, or from there */
@@ -35,12 +37,13 @@ struct breaker {
 #define LANE_NONE UINT16_MAX
 
 struct lanes {
-	struct breaker breaker[LANES_MAX];
+	struct breaker breaker[LANES_MAX + PAUSES_MAX];
 	uint16_t top;  /* all places from here on are free */
 	uint16_t shut; /* open or probing */
 	uint16_t probing;
 	uint16_t draining;
 	uint16_t reported;
+	uint16_t paused;
 };
 
 /**
@@ -65,8 +68,16 @@ uint16_t lanes_open(struct lanes * lanes, struct bytes exchange, struct bytes ro
 void lanes_report(struct lanes * lanes, const struct lane * lane, clock_ns probe_at);
 
 /**
+ * lanes_pause(lanes, now, list, count):
+ * A person wants the ${count} exchanges of ${list} to wait, and no others.  Those
+ * that waited are to be probed ${now}.  False: there is no room for all of them.
+ */
+bool lanes_pause(struct lanes * lanes, clock_ns now, const struct lane * list, size_t count);
+
+/**
  * lanes_shut(lanes, exchange, routing_key):
- * The lane that such a message has to wait in, or LANE_NONE.
+ * The lane that such a message has to wait in, or LANE_NONE; a paused one before
+ * any other.
  */
 uint16_t lanes_shut(const struct lanes * lanes, struct bytes exchange, struct bytes routing_key);
 

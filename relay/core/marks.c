@@ -47,6 +47,7 @@ describe(struct core * core, const struct row_list * list, uint32_t count, struc
 		moves[n] = (struct move){
 		    .id = row->id,
 		    .delayed = rows_in_pool(&core->rows, place),
+		    .paused = row->lane != LANE_NONE && core->lanes.breaker[row->lane].paused,
 		    .fate = row->fate,
 		    .hold = row->fate == FATE_DEAD && core->options.retry.hold,
 		    .attempts = row->attempts,

@@ -25,7 +25,8 @@ room(const struct core * core)
 static bool
 can_search(const struct core * core)
 {
-	return (core->source_up && !core->stopping && !core->search.under_way && room(core) > 0);
+	return (core->source_up && !core->stopping && !core->paused && !core->search.under_way &&
+	    room(core) > 0);
 }
 
 /* When the next probe is due.  None begins when all else of a drain is done:

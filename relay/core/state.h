@@ -54,6 +54,7 @@ struct core {
 	char reason[640];    /* of the last reset: two short strings of AMQP, and why */
 
 	bool source_up;
+	bool paused; /* everything */
 	bool stopping;
 	bool draining;
 	clock_ns lease;

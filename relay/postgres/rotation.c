@@ -11,6 +11,9 @@
  * may set created_at, so one that lies in the future counts as now, and the
  * mark that covers it tells.  TRUNCATE flushes WAL and scans buffers, so
  * an empty leaf is left alone.
+ *
+ * A dead letter that was discarded stays at least as long as its message does among
+ * the messages, where it would be taken for one that was sent (H).
  */
 #include "postgres/rotation.h"
 
@@ -22,9 +25,10 @@
 #include "postgres/sql.h"
 #include "postgres/wire.h"
 
-/* The next slot, and whether it holds anything. */
+/* The next slot, whether it holds anything, and whether old dead letters can be found. */
 static const char look_sql[] =
-    "SELECT n.slot, pg_relation_size(('outbox.message_' || n.slot)::regclass) > 0 "
+    "SELECT n.slot, pg_relation_size(('outbox.message_' || n.slot)::regclass) > 0, "
+    "to_regclass('outbox.dead_discarded_at_idx') IS NOT NULL "
     "FROM (SELECT (outbox.current_slot() + 1) % 3 AS slot) n";
 
 /* The slot's number goes in three times: a DO block takes no parameters. */
@@ -59,10 +63,18 @@ static const char trim_sql[] =
     "AND s.sent_at < coalesce((SELECT created_at FROM outbox.message ORDER BY id LIMIT 1), now()) "
     "ORDER BY s.seq LIMIT 10000)";
 
+/* The same of dead letters that were discarded. */
+static const char clear_sql[] =
+    "DELETE FROM outbox.dead WHERE id = ANY (ARRAY(SELECT x.id FROM outbox.dead x "
+    "WHERE x.discarded_at < now() - 2 * outbox.slot_period() "
+    "AND NOT EXISTS (SELECT FROM outbox.message m WHERE m.id = x.id) "
+    "ORDER BY x.discarded_at LIMIT 10000))";
+
 struct rotation {
 	char * look;
 	char * empty;
 	char * trim;
+	char * clear;
 	struct connection * connection;
 	clock_ns next;
 	clock_ns now;
@@ -79,7 +91,9 @@ rotation_new(const char * schema)
 	rotation->look = sql_in_schema(look_sql, schema);
 	rotation->empty = sql_in_schema(empty_sql, schema);
 	rotation->trim = sql_in_schema(trim_sql, schema);
-	if (rotation->look == NULL || rotation->empty == NULL || rotation->trim == NULL) {
+	rotation->clear = sql_in_schema(clear_sql, schema);
+	if (rotation->look == NULL || rotation->empty == NULL || rotation->trim == NULL ||
+	    rotation->clear == NULL) {
 		rotation_free(rotation);
 		return (NULL);
 	}
@@ -93,6 +107,7 @@ rotation_free(struct rotation * rotation)
 		return;
 	free(rotation->look);
 	free(rotation->empty);
+	free(rotation->clear);
 	free(rotation->trim);
 	free(rotation);
 }
@@ -123,6 +138,14 @@ rotation_on_trimmed(void * context, PGresult ** result, const struct error * e)
 }
 
 static void
+rotation_on_cleared(void * context, PGresult ** result, const struct error * e)
+{
+	(void)result;
+	if (e != NULL)
+		rotation_warn(context, "dead_letters_not_trimmed", e);
+}
+
+static void
 rotation_on_emptied(void * context, PGresult ** result, const struct error * e)
 {
 	(void)result;
@@ -149,6 +172,9 @@ rotation_on_look(void * context, PGresult ** result, const struct error * e)
 	}
 	connection_send(rotation->connection, rotation->now, rotation->trim, 0, NULL,
 	    rotation_on_trimmed, rotation);
+	if (wire_bool(*result, 0, 2))
+		connection_send(rotation->connection, rotation->now, rotation->clear, 0, NULL,
+		    rotation_on_cleared, rotation);
 }
 
 void

@@ -27,6 +27,7 @@
 #include "postgres/delayed.h"
 #include "postgres/guard.h"
 #include "postgres/lead.h"
+#include "postgres/paused.h"
 #include "postgres/pooler.h"
 #include "postgres/reading.h"
 #include "postgres/recording.h"
@@ -56,6 +57,7 @@ struct source {
 	struct reading * reading;
 	struct delayed * delayed;
 	struct recording * recording;
+	struct paused * paused;
 	struct pooler * pooler;
 	struct wake * wake;
 	struct rotation * rotation;
@@ -97,6 +99,7 @@ static void source_on_fetched(void * context, struct batch * batch, uint64_t int
     bool exhausted, const struct error * e);
 static void source_on_found(void * context, const struct found * found, const struct error * e);
 static void source_on_recorded(void * context, const struct error * e);
+static void source_on_paused(void * context, const struct error * e);
 static void source_on_connected(void * context);
 static void source_on_pooler(void * context, bool lends);
 static void source_on_failed(void * context, const struct error * e);
@@ -134,6 +137,7 @@ source_new(const struct source_options * options, const struct source_events * e
 	source->connection = connection_new(&source->connection_options, &main_events, source);
 	source->delayed = delayed_new(options->schema, source_on_found, source);
 	source->rotation = rotation_new(options->schema);
+	source->paused = paused_new(options->schema, source_on_paused, source);
 	source->pooler = pooler_new(&source->connection_options, source_on_pooler, source);
 	source->wake = wake_new(&(struct wake_options){.schema = options->schema,
 	    .listen = options->listen,
@@ -156,8 +160,8 @@ source_new(const struct source_options * options, const struct source_events * e
 			.held = reading_held(source->reading)},
 		    source_on_recorded, source);
 	if (source->connection == NULL || source->recording == NULL || source->delayed == NULL ||
-	    source->rotation == NULL || source->pooler == NULL || source->wake == NULL ||
-	    source->guard_schema == NULL || source->guard_record == NULL ||
+	    source->rotation == NULL || source->paused == NULL || source->pooler == NULL ||
+	    source->wake == NULL || source->guard_schema == NULL || source->guard_record == NULL ||
 	    source->lead_try == NULL || source->lead_end_stuck == NULL) {
 		error_set(e, EXIT_BUG, "out of memory");
 		source_free(source);
@@ -179,6 +183,7 @@ source_free(struct source * source)
 	reading_free(source->reading);
 	wake_free(source->wake);
 	pooler_free(source->pooler);
+	paused_free(source->paused);
 	rotation_free(source->rotation);
 	delayed_free(source->delayed);
 	connection_free(source->connection);
@@ -276,6 +281,23 @@ source_on_record(void * context, PGresult ** result, const struct error * e)
 	log_info("leading", LOG_STR("database", connection_database(source->connection)),
 	    LOG_STR("schema", source->options.schema), LOG_INT("mark", record.seq));
 	source->events.up(source->context);
+	if (paused_now(source->paused)->all || paused_now(source->paused)->lane_count > 0)
+		source->events.paused(source->context, paused_now(source->paused));
+}
+
+/* It must be known before anything is published. */
+static void
+source_on_paused(void * context, const struct error * e)
+{
+	struct source * source = context;
+
+	if (e != NULL)
+		source_fail(source, e);
+	else if (source->state == LEADING)
+		source->events.paused(source->context, paused_now(source->paused));
+	else
+		connection_send(source->connection, source->now, source->guard_record, 0, NULL,
+		    source_on_record, source);
 }
 
 /* Between half and one and a half of the interval, so that standbys spread. */
@@ -316,8 +338,7 @@ source_on_try(void * context, PGresult ** result, const struct error * e)
 		return;
 	}
 	if (wire_bool(*result, 0, 0)) {
-		connection_send(source->connection, source->now, source->guard_record, 0, NULL,
-		    source_on_record, source);
+		paused_start(source->paused, source->connection, source->now);
 		return;
 	}
 	source->try_at = source->now + source_jitter(source, LEAD_RETRY);
@@ -506,6 +527,7 @@ source_turn_leading(struct source * source, bool listener_readable)
 	reading_turn(source->reading, source->now);
 	recording_turn(source->recording, source->now);
 	rotation_turn(source->rotation, source->connection, source->now);
+	paused_turn(source->paused, source->now);
 	if (connection_pending(source->connection) == 0 &&
 	    source->now - connection_last_sent(source->connection) >= LEAD_HEARTBEAT)
 		connection_send(source->connection, source->now, "SELECT 1", 0, NULL, NULL, NULL);
@@ -588,6 +610,7 @@ source_deadline(const struct source * source)
 	deadline = clock_min(deadline, reading_deadline(source->reading));
 	deadline = clock_min(deadline, recording_deadline(source->recording));
 	deadline = clock_min(deadline, rotation_deadline(source->rotation));
+	deadline = clock_min(deadline, paused_deadline(source->paused));
 	return (clock_min(deadline, connection_last_sent(source->connection) + LEAD_HEARTBEAT));
 }
 

@@ -54,6 +54,9 @@ struct source_events {
 	void (*down)(void * context, const struct error * e, clock_ns retry_in);
 	/* Connected, but another relay leads. */
 	void (*standby)(void * context);
+	/* What is paused: after up, if anything is, and whenever it changes.
+	 * ${pause} is borrowed for the call. */
+	void (*paused)(void * context, const struct pause * pause);
 	/* Answer to source_fetch. */
 	void (*fetched)(void * context, struct batch * batch, uint64_t interval, bool exhausted);
 	/* Answer to source_search; NULL: nobody will search. */

@@ -19,6 +19,9 @@
 /* How far created_at may lie from the time inside a UUID version 7. */
 #define UUID_WINDOW_S 600
 
+/* It brought the table pause. */
+#define MIGRATION_PAUSE 4
+
 struct status {
 	struct status_options options;
 	PGconn * conn;
@@ -35,30 +38,38 @@ struct status {
 
 static const char present_sql[] = "SELECT to_regclass('outbox.message_status') IS NOT NULL";
 
-static const char overview_sql[] =
-    "WITH mark AS (SELECT seq, sent_at, max_id FROM outbox.sent ORDER BY seq DESC LIMIT 1),"
-    " leader AS (" LEADER_SQL " LIMIT 1),"
-    " recent AS (SELECT s.messages, s.sent_at FROM outbox.sent AS s ORDER BY s.seq DESC LIMIT 5000),"
-    " overview AS ("
-    "SELECT current_database()::text AS database, 'outbox'::text AS schema,"
-    " outbox.schema_version() AS schema_version, outbox.applied_migrations() AS migrations,"
-    " EXISTS (SELECT FROM pg_trigger WHERE tgrelid = 'outbox.message'::regclass"
-    " AND tgname = 'wake' AND tgenabled IN ('O', 'A')) AS wake_up_trigger,"
-    " extract(epoch FROM outbox.retention())::bigint AS retention_seconds,"
-    " b.pending, b.delayed, b.dead, b.estimated,"
-    " round(extract(epoch FROM b.oldest_pending_age)::numeric, 1) AS oldest_pending_age_seconds,"
-    " (SELECT pid FROM leader) AS leader_pid,"
-    " (SELECT a.application_name FROM pg_stat_activity AS a JOIN leader ON leader.pid = a.pid)"
-    " AS leader_application,"
-    " (SELECT a.backend_start FROM pg_stat_activity AS a JOIN leader ON leader.pid = a.pid)"
-    " AS leader_connected_at,"
-    " (SELECT seq FROM mark) AS mark,"
-    " (SELECT sent_at FROM mark) AS marked_at,"
-    " (SELECT max_id FROM mark) AS greatest_id_sent,"
-    " (SELECT coalesce(sum(messages), 0) FROM recent WHERE sent_at > clock_timestamp() - interval '1 minute')"
-    " AS sent_last_minute"
-    " FROM outbox.backlog() AS b)"
-    " SELECT o.*, row_to_json(o)::text AS json FROM overview AS o";
+#define OVERVIEW_SQL(paused, exchanges) \
+	"WITH mark AS (SELECT seq, sent_at, max_id FROM outbox.sent ORDER BY seq DESC LIMIT 1)," \
+	" leader AS (" LEADER_SQL " LIMIT 1)," \
+	" recent AS (SELECT s.messages, s.sent_at FROM outbox.sent AS s ORDER BY s.seq DESC LIMIT 5000)," \
+	" overview AS (" \
+	"SELECT current_database()::text AS database, 'outbox'::text AS schema," \
+	" outbox.schema_version() AS schema_version, outbox.applied_migrations() AS migrations," \
+	" EXISTS (SELECT FROM pg_trigger WHERE tgrelid = 'outbox.message'::regclass" \
+	" AND tgname = 'wake' AND tgenabled IN ('O', 'A')) AS wake_up_trigger," \
+	" extract(epoch FROM outbox.retention())::bigint AS retention_seconds," \
+	" b.pending, b.delayed, b.dead, b.estimated," \
+	" round(extract(epoch FROM b.oldest_pending_age)::numeric, 1) AS oldest_pending_age_seconds," \
+	" (SELECT pid FROM leader) AS leader_pid," \
+	" (SELECT a.application_name FROM pg_stat_activity AS a JOIN leader ON leader.pid = a.pid)" \
+	" AS leader_application," \
+	" (SELECT a.backend_start FROM pg_stat_activity AS a JOIN leader ON leader.pid = a.pid)" \
+	" AS leader_connected_at," \
+	" (SELECT seq FROM mark) AS mark," \
+	" (SELECT sent_at FROM mark) AS marked_at," \
+	" (SELECT max_id FROM mark) AS greatest_id_sent," \
+	" (SELECT coalesce(sum(messages), 0) FROM recent WHERE sent_at > clock_timestamp() - interval '1 minute')" \
+	" AS sent_last_minute," \
+	" " paused " AS paused, " exchanges " AS paused_exchanges" \
+	" FROM outbox.backlog() AS b)" \
+	" SELECT o.*, row_to_json(o)::text AS json FROM overview AS o"
+
+static const char overview_sql[] = OVERVIEW_SQL(
+    "EXISTS (SELECT FROM outbox.pause WHERE everything)",
+    "(SELECT coalesce(array_agg(exchange ORDER BY exchange), '{}') FROM outbox.pause WHERE NOT everything)");
+
+/* Of a schema without MIGRATION_PAUSE. */
+static const char overview_old_sql[] = OVERVIEW_SQL("false", "'{}'::text[]");
 
 static const char near_sql[] =
     "SELECT id FROM outbox.message_status WHERE message_id = $1::uuid AND created_at BETWEEN"
@@ -199,7 +210,9 @@ status_overview(struct status * status, struct status_line lines[STATUS_LINES_MA
 {
 	int columns;
 
-	if (status_ask(status, overview_sql, 0, NULL, e))
+	if (status_ask(status,
+		version_has(&status->version, MIGRATION_PAUSE) ? overview_sql : overview_old_sql, 0,
+		NULL, e))
 		return (0);
 	columns = PQnfields(status->result);
 	*json = PQgetvalue(status->result, 0, columns - 1);

@@ -111,6 +111,14 @@ on_standby(void * context)
 }
 
 static void
+on_paused(void * context, const struct pause * pause)
+{
+	(void)context;
+	say(json_pack("{s:s, s:b, s:i}", "event", "paused", "all", pause->all, "exchanges",
+	    (int)pause->lane_count));
+}
+
+static void
 on_fetched(void * context, struct batch * batch, uint64_t interval, bool exhausted)
 {
 	(void)context;
@@ -277,6 +285,7 @@ main(int argc, char ** argv)
 	static const struct source_events events = {.up = on_up,
 	    .down = on_down,
 	    .standby = on_standby,
+	    .paused = on_paused,
 	    .fetched = on_fetched,
 	    .found = on_found,
 	    .recorded = on_recorded};

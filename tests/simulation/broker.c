@@ -68,8 +68,8 @@ broker_publish(struct world * w, struct relay * relay, const struct core_action 
 bool
 broker_lane_is_sick(const struct world * w, const struct row * row)
 {
-	return (w->exchange_gone[row->exchange] || w->exchange_forbidden[row->exchange] ||
-	    w->queues[row->exchange][row->queue] != WELL);
+	return (w->database.paused.exchange[row->exchange] || w->exchange_gone[row->exchange] ||
+	    w->exchange_forbidden[row->exchange] || w->queues[row->exchange][row->queue] != WELL);
 }
 
 static void

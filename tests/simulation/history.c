@@ -163,6 +163,7 @@ calm_down(struct world * w)
 	world_throw(w, STEP_CALM);
 	w->calm = true;
 	writers_end_all(w);
+	pauses_end(w, false);
 	for (uint32_t e = 0; e < WORLD_EXCHANGES; e++) {
 		for (uint32_t q = 0; q <= WORLD_QUEUES; q++)
 			w->lasting[e][q] = one_in(w, 3);
@@ -315,6 +316,7 @@ until_settled(struct world * w)
 	world_throw(w, STEP_HEALED);
 	w->healed = true;
 	broker_heal(w);
+	pauses_end(w, true);
 	bound = bound_of_settled(w);
 	world_say(w, "exchanges and queues are well again");
 	for (uint32_t turns = 0; !promise_all_is_settled(w, why, sizeof(why)); turns++) {

@@ -11,6 +11,7 @@
 	X(rollback)       /* transactions that abort */ \
 	X(scheduled)      /* messages with deliver_at */ \
 	X(person)         /* dead messages are retried or discarded */ \
+	X(pause)          /* everything, or an exchange, is paused and resumed */ \
 	X(link_loss)      /* a broker connection breaks */ \
 	X(source_loss)    /* the relay loses its database session */ \
 	X(server_restart) /* the database server ends all sessions */ \
@@ -47,6 +48,8 @@ enum world_kind {
 	/* writers, persons */ \
 	X(committed) X(committed_out_of_order) X(committed_many) X(rolled_back) X(scheduled) \
 	X(person_retried) X(person_discarded) X(person_freed_a_key) \
+	X(paused_all) X(resumed_all) X(paused_exchange) X(resumed_exchange) \
+	X(pause_learned_at_start) X(pause_learned_later) X(paused_while_in_flight) X(pause_over) \
 	/* reading */ \
 	X(fetched_rows) X(fetched_in_part) X(fetched_empty) X(fetched_big_row) \
 	X(fetched_exhausted_later) X(fetched_held) X(reread_after_restart) X(mark_passed_a_lookup) \
@@ -55,7 +58,7 @@ enum world_kind {
 	X(found_behind) X(lanes_reported) \
 	/* marks */ \
 	X(recorded) X(recorded_exhausted) X(recorded_moves_alone) X(mark_lost) \
-	X(mark_kept_unanswered) X(fresh_to_retry) X(fresh_to_exchange_lane) \
+	X(mark_kept_unanswered) X(fresh_to_retry) X(fresh_to_exchange_lane) X(moved_for_pause) \
 	X(fresh_to_queue_lane) X(fresh_behind) X(fresh_to_dead) X(delayed_delivered) \
 	X(delayed_to_retry) X(delayed_to_exchange_lane) X(delayed_to_queue_lane) \
 	X(delayed_behind) X(delayed_to_dead) X(dead_holds_key) X(next_of_key_freed) X(next_of_key_due_anew) \

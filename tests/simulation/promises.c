@@ -32,7 +32,8 @@ check_window(struct world * w, const struct relay * relay, uint32_t publishing)
 }
 
 static void
-check_peers(struct world * w, const struct relay * relay, const struct core_action * action)
+check_peers(struct world * w, const struct relay * relay, const struct core_action * action,
+    uint32_t n)
 {
 	const struct connection * c = &relay->connections[action->publish.link];
 	int id = (int)action->publish.message->id;
@@ -41,6 +42,8 @@ check_peers(struct world * w, const struct relay * relay, const struct core_acti
 		world_broken(w, "contract", "row %d published at the wrong time", id);
 	if (relay->session.state != SESSION_LEADING)
 		world_broken(w, "O", "row %d published without the lead", id);
+	if (relay->paused.all || relay->paused.exchange[w->rows[n].exchange])
+		world_broken(w, "H", "row %d published although it is paused", id);
 	if (w->now >= relay->lease)
 		world_broken(w, "O", "row %d published after the lease", id);
 }
@@ -57,7 +60,7 @@ promise_at_publish(struct world * w, struct relay * relay, const struct core_act
 	memcpy(&n, message->message_id, sizeof(n));
 	row = &w->rows[n];
 	v = &relay->views[n];
-	check_peers(w, relay, action);
+	check_peers(w, relay, action, n);
 	if (!v->handed || !row->committed)
 		world_broken(w, "P", "row %d was never fetched, or is recorded", id);
 	if (v->held && (v->origin == MESSAGE_FRESH || v->origin == MESSAGE_SCHEDULED))
@@ -174,6 +177,10 @@ check_move(struct world * w, struct relay * relay, const struct move * move)
 		if (!relay->lane_known[row->exchange][WORLD_QUEUES] || move->attempts != counted)
 			world_broken(w, "H", "id %d waits for exchange %u, attempts %u", id,
 			    row->exchange, move->attempts);
+		if (move->paused && !relay->paused.exchange[row->exchange])
+			world_broken(w, "H", "id %d waits for a pause that is over", id);
+		if (move->paused)
+			happened(w, EVENT_moved_for_pause);
 		break;
 	case FATE_WAIT_QUEUE:
 		if (!relay->lane_known[row->exchange][row->queue] || move->attempts != counted)
@@ -282,6 +289,19 @@ promise_at_mark(struct world * w, struct relay * relay, const struct core_action
 	world_say(w, "relay %u marks (%d, %d, %d), %u messages, %u of them moved", relay->number,
 	    (int)action->record.position.interval, (int)action->record.position.last_id,
 	    action->record.position.exhausted, newly, moved);
+}
+
+/* ---- searches ---- */
+
+/* An exchange that a person has paused is left alone. */
+void
+promise_at_lane_search(struct world * w, const struct relay * relay, const struct lane * lane)
+{
+	for (uint32_t e = 0; e < WORLD_EXCHANGES; e++) {
+		if (relay->paused.exchange[e] &&
+		    bytes_equal(lane->exchange, relay_exchange_name(e)))
+			world_broken(w, "H", "exchange %u is paused, and searched for", e);
+	}
 }
 
 /* ---- resets ---- */

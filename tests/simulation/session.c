@@ -37,7 +37,7 @@ session_fetch(struct world * w, struct relay * relay, const struct core_action *
 	struct session * s = &relay->session;
 
 	if (s->state != SESSION_LEADING || is_asked(s, REQUEST_FETCH) ||
-	    is_asked(s, REQUEST_LOOKUP) || relay->stopping)
+	    is_asked(s, REQUEST_LOOKUP) || relay->stopping || relay->paused.all)
 		world_broken(w, "contract", "a fetch at the wrong time");
 	if (action->fetch.rows < 1 || action->fetch.rows > w->options.batch ||
 	    action->fetch.bytes < 1 || action->fetch.bytes > w->options.max_bytes)
@@ -58,12 +58,15 @@ session_search(struct world * w, struct relay * relay, const struct core_action 
 	struct session * s = &relay->session;
 	const struct search * search = &action->fetch_delayed;
 
-	if (s->state != SESSION_LEADING || is_asked(s, REQUEST_SEARCH) || relay->stopping)
+	if (s->state != SESSION_LEADING || is_asked(s, REQUEST_SEARCH) || relay->stopping ||
+	    relay->paused.all)
 		world_broken(w, "contract", "a search at the wrong time");
 	if (search->rows < 1 || search->bytes < 1 || search->bytes > w->options.max_bytes ||
 	    search->except_count > WORLD_ROWS)
 		world_broken(w, "contract", "a search of %u rows, %zu bytes, but for %zu",
 		    search->rows, search->bytes, search->except_count);
+	if (search->what == SEARCH_LANE && !bytes_present(search->lane.routing_key))
+		promise_at_lane_search(w, relay, &search->lane);
 	happened(w, events[search->what]);
 	world_say(w, "relay %u searches %s, at most %u", relay->number,
 	    search->what == SEARCH_DUE         ? "what is due" :
@@ -425,6 +428,7 @@ lead(struct world * w, struct relay * relay)
 	world_say(w, "relay %u leads at mark %d: prev %u target %u last id %d", relay->number,
 	    (int)s->seq, s->recorded.prev, s->recorded.target, (int)s->recorded.last_id);
 	core_on_source_up(relay->core, w->now);
+	pauses_begin(w, relay);
 }
 
 void
@@ -451,6 +455,8 @@ session_tend(struct world * w, struct relay * relay)
 				session_lost(w, relay);
 			return;
 		}
+		if (s->alive)
+			pauses_learn(w, relay);
 		break;
 	}
 	s->active = w->now;

@@ -88,8 +88,8 @@ promise_at_rest(struct world * w, struct relay * relay)
 	if (core_wants(relay->core, CORE_SUSPECTS))
 		happened(w, EVENT_wants_suspects);
 	if (!c->up || c->blocked || c->full || relay->stopping || relay->unnamed_close ||
-	    relay->session.state != SESSION_LEADING || w->now >= relay->lease ||
-	    counts.unrecorded + reserved(w, relay) >= w->options.window ||
+	    relay->paused.all || relay->session.state != SESSION_LEADING ||
+	    w->now >= relay->lease || counts.unrecorded + reserved(w, relay) >= w->options.window ||
 	    counts.in_flight >= core_in_flight_max(&w->options))
 		return;
 	for (uint32_t n = 0; n < w->row_count; n++) {

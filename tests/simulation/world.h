@@ -83,6 +83,10 @@ struct database {
 	struct position recorded;
 	uint32_t transactions; /* begun */
 	uint32_t open[WORLD_TRANSACTIONS];
+	struct paused {
+		bool all;
+		bool exchange[WORLD_EXCHANGES];
+	} paused;
 };
 
 /* ---- a relay ---- */
@@ -175,6 +179,7 @@ struct relay {
 	struct connection connections[CORE_LINKS];
 	struct view views[WORLD_ROWS];
 	uint64_t former_ticket;                             /* of a lost connection; 0: none */
+	struct paused paused;                               /* as its core was told */
 	bool lane_known[WORLD_EXCHANGES][WORLD_QUEUES + 1]; /* last: the exchange's own */
 	bool unnamed_close;
 	struct core_counts expected; /* since it was started */
@@ -337,6 +342,15 @@ void session_record(struct world * w, struct relay * relay, const struct core_ac
 bool session_searches(const struct session * session); /* a search is under way */
 bool session_idle(const struct session * session);     /* nothing but a fetch that waits */
 
+/* ---- pauses.c ---- */
+
+/* A person pauses or resumes something; everything is resumed. */
+void pauses_change(struct world * w);
+void pauses_end(struct world * w, bool exchanges);
+/* The relay leads from now on; it looks again. */
+void pauses_begin(struct world * w, struct relay * relay);
+void pauses_learn(struct world * w, struct relay * relay);
+
 /* ---- reading.c ---- */
 
 void reading_fetch(struct world * w, struct session * session);
@@ -371,6 +385,7 @@ struct bytes relay_queue_name(uint32_t queue);
 void promise_at_publish(struct world * w, struct relay * relay, const struct core_action * action);
 void promise_at_delivery(struct world * w, const struct publication * publication);
 void promise_at_mark(struct world * w, struct relay * relay, const struct core_action * action);
+void promise_at_lane_search(struct world * w, const struct relay * relay, const struct lane * lane);
 void promise_at_reset(struct world * w, struct relay * relay, enum core_link link);
 
 /* ---- standing.c ---- */
