@@ -15,7 +15,7 @@ MANDIR ?= $(PREFIX)/share/man
 UNITDIR ?= $(PREFIX)/lib/systemd/system
 PYTHON ?= /usr/bin/python3
 
-PKGS = libpq librabbitmq yaml-0.1 libssl libcrypto jansson libsystemd
+PKGS = libpq librabbitmq yaml-0.1 libssl libcrypto jansson
 WARNINGS = -Wall -Wextra -Wshadow -Wstrict-prototypes -Wconversion
 # Asked for once, and only when something is compiled: "make test" must work before anything is installed.
 PKG_CFLAGS = $(eval PKG_CFLAGS := $(shell pkg-config --cflags $(PKGS)))$(PKG_CFLAGS)

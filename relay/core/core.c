@@ -62,9 +62,7 @@ init(struct core * core)
 	pool = pool > POOL_MAX ? POOL_MAX : pool;
 	if (rows_init(&core->rows, ring, pool))
 		return (-1);
-	core->pool_turn = (uint32_t)core->rows.mask + 1;
-	while (UINT64_C(1) << core->place_bits < core->rows.places)
-		core->place_bits++;
+	core->pool_turn = core->rows.ring;
 	for (enum core_link link = 0; link < CORE_LINKS; link++) {
 		core->links[link].oldest = core->links[link].newest = ROW_NONE;
 		if (ready_init(&core->ready[link][READY_NEW], core->rows.places) ||

@@ -135,7 +135,7 @@ enum core_outcome {
  * core_new(options):
  * A core that knows nothing yet: both peers are down, it does not lead and
  * has no lease.  NULL when out of memory.  All memory of its own but for
- * names and reasons is allocated here, about 250 bytes for each message of the
+ * names and reasons is allocated here, about 200 bytes for each message of the
  * window; what the batches that it refers to take is bounded by window, batch
  * and max_bytes.
  */
@@ -182,7 +182,7 @@ void core_on_source_up(struct core * core, clock_ns now);
  * The database is lost, or the lead is.  Every row is forgotten (the source
  * will read it again from the recorded position) and nothing is published
  * until core_on_source_up.  Confirms of forgotten messages are ignored: a
- * ticket is never used twice.
+ * ticket is not used again while anybody could still answer it.
  */
 void core_on_source_down(struct core * core, clock_ns now);
 

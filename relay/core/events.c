@@ -181,13 +181,13 @@ void
 core_on_settled(struct core * core, clock_ns now, uint64_t ticket, enum core_outcome outcome,
     struct bytes reason)
 {
-	uint32_t place = (uint32_t)(ticket & ((UINT64_C(1) << core->place_bits) - 1));
+	uint32_t place = (uint32_t)ticket;
 	const struct row * row;
 
 	if (place >= core->rows.places)
 		return;
 	row = rows_at(&core->rows, place);
-	if (row->state != ROW_IN_FLIGHT || row->ticket != ticket)
+	if (row->state != ROW_IN_FLIGHT || ticket_of(row, place) != ticket)
 		return;
 	flight_end(core, place);
 	if (outcome == CORE_NOT_TAKEN) {

@@ -46,7 +46,7 @@ next_delayed(const struct core * core, const struct ready * ready)
 	if (ready->count == 0 || core->rows.pool.count == 0)
 		return (ROW_NONE);
 	place = ready_from(ready, core->pool_turn);
-	return (place != ROW_NONE ? place : ready_from(ready, (uint32_t)core->rows.mask + 1));
+	return (place != ROW_NONE ? place : ready_from(ready, core->rows.ring));
 }
 
 static bool
@@ -126,7 +126,7 @@ flight_begin(struct core * core, clock_ns now, uint32_t place, struct core_actio
 		core->pool_turn = place + 1;
 
 	row->state = ROW_IN_FLIGHT;
-	row->ticket = ++core->serial << core->place_bits | place;
+	row->serial = ++core->serial;
 	row->since = now - row->waited;
 	row->newer = ROW_NONE;
 	row->older = link->newest;
@@ -139,7 +139,7 @@ flight_begin(struct core * core, clock_ns now, uint32_t place, struct core_actio
 
 	action->type = CORE_PUBLISH;
 	action->publish.message = row->message;
-	action->publish.ticket = row->ticket;
+	action->publish.ticket = ticket_of(row, place);
 	action->publish.again = row->publications > 1;
 	action->publish.link = row->link;
 }

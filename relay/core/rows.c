@@ -33,15 +33,11 @@ clear_pool(struct rows * rows)
 int
 rows_init(struct rows * rows, uint64_t max, uint32_t pool_max)
 {
-	uint64_t ring = 2;
-
 	*rows = (struct rows){.moves = empty, .pool = {.max = pool_max}};
 	if (max > UINT64_C(1) << 30 || pool_max > UINT32_C(1) << 30)
 		return (-1);
-	while (ring < max)
-		ring *= 2;
-	rows->mask = ring - 1;
-	rows->places = (uint32_t)ring + pool_max;
+	rows->ring = (uint32_t)max;
+	rows->places = rows->ring + pool_max;
 	rows->row = calloc(rows->places, sizeof(*rows->row));
 	if (rows->row == NULL)
 		return (-1);
@@ -84,14 +80,10 @@ rows_take_move(struct rows * rows, struct row_list * list)
 static void
 hold(struct row * row, const struct message * message)
 {
-	size_t size = message_size(message);
-
-	assert(size <= UINT32_MAX);
 	batch_ref(message->batch);
 	*row = (struct row){
 	    .message = message,
 	    .id = message->id,
-	    .size = (uint32_t)size,
 	    .next = ROW_NONE,
 	    .state = ROW_WAITING,
 	    .fate = ROW_FATE_NONE,
@@ -109,7 +101,7 @@ rows_add(struct rows * rows, const struct message * message, uint64_t interval)
 	row->interval = interval;
 	rows->fetched++;
 	rows->unresolved++;
-	rows->bytes += row->size;
+	rows->bytes += message_size(message);
 	return (place);
 }
 
@@ -124,7 +116,7 @@ rows_add_delayed(struct rows * rows, const struct message * message, uint8_t fat
 	rows->pool.count++;
 	hold(row, message);
 	row->fate = fate;
-	rows->pool.bytes += row->size;
+	rows->pool.bytes += message_size(message);
 	return (place);
 }
 
@@ -145,11 +137,12 @@ give_back(struct rows * rows, uint32_t place)
 {
 	struct row * row = rows_at(rows, place);
 	struct batch * batch = row->message->batch;
+	size_t size = message_size(row->message);
 
 	if (rows_in_pool(rows, place))
-		rows->pool.bytes -= row->size;
+		rows->pool.bytes -= size;
 	else {
-		rows->bytes -= row->size;
+		rows->bytes -= size;
 		rows->unresolved--;
 	}
 	row->message = NULL;
@@ -231,12 +224,20 @@ rows_mark(struct rows * rows, uint64_t end)
 	}
 }
 
+/* All before ${sequence} is let go of. */
+static void
+stand_at(struct rows * rows, uint64_t sequence)
+{
+	rows->recorded_place = rows_place(rows, sequence);
+	rows->recorded = sequence;
+}
+
 uint64_t
 rows_marked(struct rows * rows)
 {
 	uint64_t count = rows->marking - rows->recorded;
 
-	rows->recorded = rows->marking;
+	stand_at(rows, rows->marking);
 	rows->recorded_max_id = rows->marking_max_id;
 	return (count);
 }
@@ -254,13 +255,14 @@ rows_forget(struct rows * rows)
 			give_back(rows, place);
 		row->state = ROW_FREE;
 	}
-	for (uint32_t place = (uint32_t)rows->mask + 1; place < rows->places; place++) {
+	for (uint32_t place = rows->ring; place < rows->places; place++) {
 		if (rows_at(rows, place)->state != ROW_FREE)
 			rows_release(rows, place);
 	}
 	clear_pool(rows);
 	rows->moves = empty;
-	rows->recorded = rows->marking = rows->resolved = rows->fetched;
+	stand_at(rows, rows->fetched);
+	rows->marking = rows->resolved = rows->fetched;
 	rows->resolved_max_id = rows->marking_max_id = rows->recorded_max_id;
 	rows->in_flight = 0;
 }

@@ -43,29 +43,31 @@ struct row {
 		uint64_t interval; /* in the ring */
 		uint16_t from;     /* in the pool: the lane it was found in, or LANE_NONE */
 	};
-	uint64_t ticket; /* in flight */
 	union {
 		clock_ns waited; /* ready: in flight for so long, in vain */
 		clock_ns since;  /* in flight: published then, less that */
 		clock_ns due;    /* aside, FATE_RETRY */
 	};
 	union {
-		uint32_t size;     /* until resolved or aside */
+		uint32_t serial;   /* in flight: of its publication */
 		uint32_t attempts; /* aside */
 	};
-	uint32_t next;        /* place of its key's next row, or ROW_NONE */
-	uint32_t newer;       /* in flight, or aside: the next such row ... */
-	uint32_t older;       /* ... and the one before; aside: among its key's */
-	uint16_t lane;        /* aside: the one it is to wait in, or LANE_NONE */
-	uint8_t state;        /* enum row_state */
-	uint8_t fate;         /* aside: where its move puts it; in the pool before
+	uint32_t next;          /* place of its key's next row, or ROW_NONE */
+	uint32_t newer;         /* in flight, or aside: the next such row ... */
+	uint32_t older;         /* ... and the one before; aside: among its key's */
+	uint16_t lane;          /* aside: the one it is to wait in, or LANE_NONE */
+	uint8_t state;          /* enum row_state */
+	uint8_t fate;           /* aside: where its move puts it; in the pool before
 	                            that: where the database has it */
-	uint8_t link;         /* that carries it: enum core_link */
-	uint8_t publications; /* so far; stays at 255 */
-	bool probes;          /* its lane */
-	bool suspected;       /* goes by suspects, or behind one that does */
-	bool ends_interval;   /* no row of its interval comes after it */
+	uint8_t link;           /* that carries it: enum core_link */
+	uint8_t publications;   /* so far; stays at 255 */
+	bool probes : 1;        /* its lane */
+	bool suspected : 1;     /* goes by suspects, or behind one that does */
+	bool ends_interval : 1; /* no row of its interval comes after it */
 };
+
+/* There is one for each place, ever: much of the memory of the process. */
+static_assert(sizeof(struct row) <= 64, "struct row has grown");
 
 /* A list through row.newer, oldest first. */
 struct row_list {
@@ -75,11 +77,12 @@ struct row_list {
 
 struct rows {
 	struct row * row;
-	uint64_t mask;   /* places of the ring - 1 */
+	uint32_t ring;   /* places of it */
 	uint32_t places; /* of ring and pool */
 
 	/* The ring: sequence numbers, each the first one that is not (yet): */
 	uint64_t recorded;
+	uint32_t recorded_place;
 	uint64_t marking; /* covered by the mark under way; else = recorded */
 	uint64_t resolved;
 	uint64_t fetched;
@@ -122,13 +125,20 @@ rows_at(const struct rows * rows, uint32_t place)
 static inline bool
 rows_in_pool(const struct rows * rows, uint32_t place)
 {
-	return (place > rows->mask);
+	return (place >= rows->ring);
 }
 
+/**
+ * rows_place(rows, sequence):
+ * Where the row with that sequence number lies, or will: one of those held,
+ * or the next one.
+ */
 static inline uint32_t
 rows_place(const struct rows * rows, uint64_t sequence)
 {
-	return ((uint32_t)(sequence & rows->mask));
+	uint32_t place = rows->recorded_place + (uint32_t)(sequence - rows->recorded);
+
+	return (place < rows->ring ? place : place - rows->ring);
 }
 
 /**
@@ -138,7 +148,9 @@ rows_place(const struct rows * rows, uint64_t sequence)
 static inline uint64_t
 rows_sequence(const struct rows * rows, uint32_t place)
 {
-	return (rows->recorded + ((place - rows->recorded) & rows->mask));
+	uint32_t wrapped = place < rows->recorded_place ? rows->ring : 0;
+
+	return (rows->recorded + (place + wrapped - rows->recorded_place));
 }
 
 /**
@@ -148,7 +160,7 @@ rows_sequence(const struct rows * rows, uint32_t place)
 static inline uint64_t
 rows_room(const struct rows * rows)
 {
-	return (rows->mask + 1 - (rows->fetched - rows->recorded));
+	return (rows->ring - (rows->fetched - rows->recorded));
 }
 
 /**

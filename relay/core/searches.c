@@ -148,7 +148,7 @@ searches_begin(struct core * core, clock_ns now, struct core_action * action)
 	if (!choose(core, now, search))
 		return (false);
 	core->search.what = (uint8_t)search->what;
-	for (uint32_t place = (uint32_t)rows->mask + 1; held < rows->pool.count; place++) {
+	for (uint32_t place = rows->ring; held < rows->pool.count; place++) {
 		if (rows_at(rows, place)->state != ROW_FREE)
 			core->search.except[held++] = rows_at(rows, place)->id;
 	}

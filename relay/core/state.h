@@ -45,13 +45,12 @@ struct core {
 		clock_ns unblocked;
 		clock_ns heard;
 	} links[CORE_LINKS];
-	uint32_t limit;      /* most in flight on suspects */
-	uint32_t answered;   /* there, since the limit was changed */
-	uint64_t serial;     /* of the last publication */
-	uint32_t place_bits; /* a ticket is a serial and, below it, a place */
-	uint32_t pool_turn;  /* place after the last one of the pool published */
-	bool ring_was_last;  /* of ring and pool, to publish */
-	char reason[640];    /* of the last reset: two short strings of AMQP, and why */
+	uint32_t limit;     /* most in flight on suspects */
+	uint32_t answered;  /* there, since the limit was changed */
+	uint32_t serial;    /* of the last publication */
+	uint32_t pool_turn; /* place after the last one of the pool published */
+	bool ring_was_last; /* of ring and pool, to publish */
+	char reason[640];   /* of the last reset: two short strings of AMQP, and why */
 
 	bool source_up;
 	bool paused; /* everything */
@@ -99,6 +98,13 @@ static inline clock_ns
 later(clock_ns now, clock_ns delay)
 {
 	return (delay > CLOCK_NEVER - now ? CLOCK_NEVER : now + delay);
+}
+
+/* It comes again after 2^32 publications: no link owes an answer for so long. */
+static inline uint64_t
+ticket_of(const struct row * row, uint32_t place)
+{
+	return ((uint64_t)row->serial << 32 | place);
 }
 
 static inline struct ready *
