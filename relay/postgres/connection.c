@@ -35,7 +35,7 @@
  * that does not fit: from 16 KiB to what this one needs.  A fetch then takes
  * an eighth of the system calls.
  */
-#define GROW_BUFFER_SQL "SELECT repeat(' ', 120000)"
+#define GROW_BUFFER_SQL "repeat(' ', 120000)"
 
 enum state { CLOSED, CONNECTING, OPEN };
 
@@ -231,10 +231,12 @@ static void
 connection_apply_settings(struct connection * connection, clock_ns now)
 {
 	const char * parameters[CONNECTION_PARAMETERS_MAX];
-	char sql[1024] = GROW_BUFFER_SQL;
-	size_t length = strlen(sql);
+	char sql[1024];
+	size_t length;
 	int count = 0;
 
+	length = (size_t)snprintf(sql, sizeof(sql), "SELECT %s",
+	    connection->options.bulk ? GROW_BUFFER_SQL : "true");
 	for (const char * const * s = connection->options.settings; s != NULL && s[0] != NULL;
 	     s += 2) {
 		length += (size_t)snprintf(sql + length, sizeof(sql) - length,

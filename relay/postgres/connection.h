@@ -45,6 +45,7 @@ struct connection_options {
 	const char * application_name;
 	const char * const * settings; /* name, value, ..., NULL: set after login */
 	clock_ns connect_timeout;      /* for each host */
+	bool bulk;                     /* answers will be large: a buffer for that */
 };
 
 /**

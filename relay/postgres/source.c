@@ -130,9 +130,11 @@ source_new(const struct source_options * options, const struct source_events * e
 	    .password_file = options->password_file,
 	    .application_name = source->application_name,
 	    .settings = connection_settings,
-	    .connect_timeout = CLOCK_S(10)};
+	    .connect_timeout = CLOCK_S(10),
+	    .bulk = true};
 	listener = source->connection_options;
 	listener.settings = listener_settings;
+	listener.bulk = false;
 	backoff_init(&source->backoff, CLOCK_MS(200), 2, CLOCK_S(10), options->seed);
 	source->connection = connection_new(&source->connection_options, &main_events, source);
 	source->delayed = delayed_new(options->schema, source_on_found, source);
