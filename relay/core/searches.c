@@ -98,7 +98,7 @@ static bool
 may_be_due(const struct core * core, clock_ns now)
 {
 	return (now >= core->search.all_at || now >= core->search.due_at || core->lanes.shut > 0 ||
-	    core->lanes.draining > 0 || core->draining);
+	    core->lanes.draining > 0 || (core->draining && is_quiet(core)));
 }
 
 /* What to look for now; false: nothing. */
