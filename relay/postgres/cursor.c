@@ -18,8 +18,9 @@
  * the index on (xid, id) by their xids and are merged in by id.  They may lie
  * anywhere below, so they never move the bounds.
  *
- * The plans must not depend on statistics: the session switches off the node
- * types that would tempt the planner, and tests assert the plans.
+ * A new interval is expected to be tiny if the last one was: most are, at a
+ * trickle, where every moment counts.  That reading begins at the xmin of prev,
+ * so it is of no use while some transaction stays open.
  */
 #include "postgres/cursor.h"
 
@@ -28,6 +29,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "postgres/cursor_sql.h"
 #include "postgres/rows.h"
 #include "postgres/sql.h"
 #include "postgres/wire.h"
@@ -35,98 +37,11 @@
 /* As a multiple of the rows asked for: when an interval counts as large. */
 #define PROBE_FACTOR 4
 
-/* Beside the columns of the table, to which the application may add its own. */
-#define SIZE ROWS_SIZE_NAME
-#define BEFORE "outbox_relay_before"
+/* Most rows of a tiny interval, and most xids that one may span. */
+#define TINY_MAX 100
 
-/* clang-format off */
-
-/*
- * The rows of transactions that were in progress in prev ($1).  With m.xid =
- * x.xid the primary key would give the same order, and the planner would walk
- * all kept rows of a table in which few transactions wrote many.
- */
-#define STRAGGLERS_SQL(columns, target, last_id, rows) \
-	"SELECT s.* FROM unnest(ARRAY(SELECT pg_snapshot_xip($1::pg_snapshot))) AS x(xid), " \
-	"LATERAL (SELECT " columns " FROM outbox.message m " \
-	"WHERE (m.xid, m.id) > (x.xid, " last_id ") AND m.xid <= x.xid " \
-	"AND pg_visible_in_snapshot(m.xid, " target ") " \
-	"ORDER BY m.xid, m.id LIMIT " rows ") s "
-
-/*
- * $1 prev, $2 target or NULL, $3 last_id, $4 rows, $5 bytes, $6 probe.
- * Always answers with a row, for the target; a large interval has no others,
- * but the ceiling.  Rows are looked up by xid, too, so that either index finds
- * one, and OFFSET 0 keeps that inside of the loop over picked: a plan that was
- * made while a slot was empty is kept, and might read all of it otherwise.
- */
-static const char small_sql[] =
-    "WITH now AS MATERIALIZED ("
-    "SELECT coalesce($2::pg_snapshot, pg_current_snapshot()) AS target), "
-    "probe AS MATERIALIZED ("
-    "SELECT m.xid, m.id, m.slot FROM outbox.message m "
-    "WHERE m.xid >= pg_snapshot_xmax($1::pg_snapshot) "
-    "AND m.xid < (SELECT pg_snapshot_xmax(target) FROM now) "
-    "ORDER BY m.xid, m.id LIMIT $6::int), "
-    "size AS MATERIALIZED (SELECT count(*) >= $6::int AS large FROM probe), "
-    "picked AS MATERIALIZED (SELECT u.xid, u.id, u.slot FROM ("
-    STRAGGLERS_SQL("m.xid, m.id, m.slot", "(SELECT target FROM now)", "$3::bigint", "$4::int")
-    "WHERE NOT (SELECT large FROM size) "
-    "UNION ALL "
-    "SELECT p.xid, p.id, p.slot FROM probe p WHERE NOT (SELECT large FROM size) "
-    "AND p.id > $3::bigint AND pg_visible_in_snapshot(p.xid, (SELECT target FROM now))"
-    ") u ORDER BY u.id LIMIT $4::int), "
-    "sized AS (SELECT m.*, s.size AS " SIZE ", "
-    "sum(s.size) OVER (ORDER BY m.id ROWS UNBOUNDED PRECEDING) - s.size AS " BEFORE " "
-    "FROM picked p, LATERAL (SELECT * FROM outbox.message m "
-    "WHERE m.xid = p.xid AND m.id = p.id AND m.slot = p.slot OFFSET 0) m, "
-    "LATERAL (SELECT " ROWS_SIZE_SQL " AS size) s) "
-    "SELECT n.target::text, z.large, "
-    "CASE WHEN z.large THEN (SELECT max(id) FROM outbox.message) END, "
-    ROWS_COLUMNS_SQL
-    " FROM now n CROSS JOIN size z "
-    "LEFT JOIN sized r ON r." BEFORE " < $5::bigint ORDER BY r.id";
-
-enum { SMALL_TARGET, SMALL_LARGE, SMALL_CEILING, SMALL_ROWS };
-
-/*
- * $1 prev, $2 target, $3 last_id, $4 rows, $5 bytes, $6 floor, $7 ceiling.
- * IS TRUE keeps the condition on xid out of the index's reach: without
- * statistics the planner would read the whole interval by (xid, id) and sort.
- */
-static const char large_sql[] =
-    "SELECT " ROWS_COLUMNS_SQL " FROM (SELECT u.*, "
-    "sum(u." SIZE ") OVER (ORDER BY u.id ROWS UNBOUNDED PRECEDING) - u." SIZE " AS " BEFORE " "
-    "FROM (SELECT m.*, " ROWS_SIZE_SQL " AS " SIZE " FROM (("
-    STRAGGLERS_SQL("m.*", "$2::pg_snapshot", "$3::bigint", "$4::int")
-    "ORDER BY s.id LIMIT $4::int) "
-    "UNION ALL "
-    "(SELECT m.* FROM outbox.message m "
-    "WHERE m.id > greatest($3::bigint, $6::bigint) AND m.id <= $7::bigint "
-    "AND (m.xid >= pg_snapshot_xmax($1::pg_snapshot)) IS TRUE "
-    "AND pg_visible_in_snapshot(m.xid, $2::pg_snapshot) "
-    "ORDER BY m.id LIMIT $4::int)"
-    ") m ORDER BY m.id LIMIT $4::int) u) r "
-    "WHERE r." BEFORE " < $5::bigint ORDER BY r.id";
-
-/*
- * $1 prev, $2 target, $3 floor: whether a fresh row lies at or below the floor.
- * The order leaves the planner no other index than the one on (xid, id).
- */
-static const char below_sql[] =
-    "SELECT (SELECT true FROM outbox.message m "
-    "WHERE m.xid >= pg_snapshot_xmax($1::pg_snapshot) "
-    "AND m.xid < pg_snapshot_xmax($2::pg_snapshot) AND m.id <= $3::bigint "
-    "ORDER BY m.xid, m.id LIMIT 1) IS NOT NULL";
-
-/* clang-format on */
-
-static const struct statement {
-	const char * name;
-	const char * sql;
-} statements[] = {{"small", small_sql}, {"large", large_sql}, {"below", below_sql}};
-
-#define STATEMENTS (sizeof(statements) / sizeof(statements[0]))
+/* After one that was not tiny, so many must have been before that is tried again. */
+#define TINY_PATIENCE 32
 
 struct interval {
 	uint64_t number;
@@ -140,12 +55,13 @@ struct interval {
 struct cursor {
 	cursor_fetched * fetched;
 	void * context;
-	char * sql[STATEMENTS];
+	char * sql[CURSOR_STATEMENTS];
 	struct interval * first; /* oldest that may still be recorded */
 	struct interval * last;
 	uint64_t number; /* of the newest interval */
 	char * prev;     /* while no interval is open */
 	int64_t floor_id;
+	unsigned int patience;  /* intervals until the next one may be expected to be tiny */
 	struct interval * open; /* == last, or NULL */
 	int64_t last_id;        /* taken of the open interval */
 	bool large;
@@ -175,8 +91,8 @@ cursor_new(const char * schema, cursor_fetched * fetched, void * context)
 		return (NULL);
 	cursor->fetched = fetched;
 	cursor->context = context;
-	for (size_t i = 0; i < STATEMENTS; i++) {
-		if ((cursor->sql[i] = sql_in_schema(statements[i].sql, schema)) == NULL) {
+	for (size_t i = 0; i < CURSOR_STATEMENTS; i++) {
+		if ((cursor->sql[i] = sql_in_schema(cursor_statements[i].sql, schema)) == NULL) {
 			cursor_free(cursor);
 			return (NULL);
 		}
@@ -190,7 +106,7 @@ cursor_free(struct cursor * cursor)
 	if (cursor == NULL)
 		return;
 	cursor_forget(cursor, UINT64_MAX);
-	for (size_t i = 0; i < STATEMENTS; i++)
+	for (size_t i = 0; i < CURSOR_STATEMENTS; i++)
 		free(cursor->sql[i]);
 	free(cursor->prev);
 	free(cursor);
@@ -214,8 +130,8 @@ cursor_answer_prepared(void * context, PGresult ** result, const struct error * 
 void
 cursor_prepare(struct cursor * cursor, struct connection * connection, clock_ns now)
 {
-	for (size_t i = 0; i < STATEMENTS; i++)
-		connection_prepare(connection, now, statements[i].name, cursor->sql[i],
+	for (size_t i = 0; i < CURSOR_STATEMENTS; i++)
+		connection_prepare(connection, now, cursor_statements[i].name, cursor->sql[i],
 		    cursor_answer_prepared, cursor);
 }
 
@@ -392,6 +308,21 @@ cursor_begin_large(struct cursor * cursor, const PGresult * result)
 	    cursor_answer_below, cursor);
 }
 
+/* Nothing lies between prev and target: an interval that need not be opened. */
+static void
+cursor_step_over(struct cursor * cursor, const char * target)
+{
+	char * prev = strdup(target);
+
+	if (prev == NULL) {
+		cursor_fail_memory(cursor);
+		return;
+	}
+	free(cursor->prev);
+	cursor->prev = prev;
+	cursor->fetched(cursor->context, NULL, cursor->number, true, NULL);
+}
+
 static void
 cursor_answer_small(void * context, PGresult ** result, const struct error * e)
 {
@@ -404,17 +335,10 @@ cursor_answer_small(void * context, PGresult ** result, const struct error * e)
 	}
 	large = wire_bool(*result, 0, SMALL_LARGE);
 	if (cursor->open == NULL) {
-		/* Nothing between prev and target: step over it without an interval. */
+		if (cursor->patience > 0)
+			cursor->patience--;
 		if (!large && PQgetisnull(*result, 0, SMALL_ROWS)) {
-			char * prev = strdup(PQgetvalue(*result, 0, SMALL_TARGET));
-
-			if (prev == NULL) {
-				cursor_fail_memory(cursor);
-				return;
-			}
-			free(cursor->prev);
-			cursor->prev = prev;
-			cursor->fetched(cursor->context, NULL, cursor->number, true, NULL);
+			cursor_step_over(cursor, PQgetvalue(*result, 0, SMALL_TARGET));
 			return;
 		}
 		if (cursor_open(cursor, PQgetvalue(*result, 0, SMALL_TARGET))) {
@@ -448,6 +372,57 @@ cursor_send_small(struct cursor * cursor)
 	    cursor_answer_small, cursor);
 }
 
+static void
+cursor_answer_tiny(void * context, PGresult ** result, const struct error * e)
+{
+	struct cursor * cursor = context;
+	bool fits;
+
+	if (e != NULL) {
+		cursor_fail(cursor, e);
+		return;
+	}
+	fits = wire_bool(*result, 0, TINY_FITS);
+	if (fits && PQgetisnull(*result, 0, TINY_ROWS)) {
+		cursor_step_over(cursor, PQgetvalue(*result, 0, TINY_TARGET));
+		return;
+	}
+	if (cursor_open(cursor, PQgetvalue(*result, 0, TINY_TARGET))) {
+		cursor_fail_memory(cursor);
+		return;
+	}
+	if (fits) {
+		cursor_deliver(cursor, result, TINY_ROWS);
+		return;
+	}
+	cursor->patience = TINY_PATIENCE;
+	cursor_send_small(cursor);
+}
+
+static void
+cursor_send_tiny(struct cursor * cursor)
+{
+	char numbers[2][24];
+	const char * parameters[] = {cursor->prev, numbers[0], numbers[1]};
+	uint32_t rows = cursor->rows < TINY_MAX ? cursor->rows : TINY_MAX;
+
+	snprintf(numbers[0], sizeof(numbers[0]), "%" PRIu32, rows + 1);
+	snprintf(numbers[1], sizeof(numbers[1]), "%zu", cursor->bytes);
+	connection_send_prepared(cursor->connection, cursor->now, "tiny", 3, parameters,
+	    cursor_answer_tiny, cursor);
+}
+
+/* Whether hardly any transaction of those that prev knows of was open. */
+static bool
+cursor_is_compact(const struct cursor * cursor)
+{
+	char * end;
+	uint64_t xmin = strtoull(cursor->prev, &end, 10);
+	uint64_t xmax = *end == ':' ? strtoull(end + 1, NULL, 10) : UINT64_MAX;
+
+	return (xmax - xmin <= TINY_MAX);
+}
+
 void
 cursor_fetch(struct cursor * cursor, struct connection * connection, clock_ns now, uint32_t rows,
     size_t bytes)
@@ -458,6 +433,8 @@ cursor_fetch(struct cursor * cursor, struct connection * connection, clock_ns no
 	cursor->bytes = bytes;
 	if (cursor->open != NULL && cursor->large)
 		cursor_send_large(cursor);
+	else if (cursor->open == NULL && cursor->patience == 0 && cursor_is_compact(cursor))
+		cursor_send_tiny(cursor);
 	else
 		cursor_send_small(cursor);
 }
