@@ -16,8 +16,11 @@ SCENARIOS = sorted(file.stem for file in FOLDER.glob("*.py") if "def play(" in f
 def play(stack, program):
     environment = {**os.environ, **stack.env, "RELAY": str(RELAY_BINARY), "PYTHONDONTWRITEBYTECODE": "1",
                    "PYTHONPATH": str(FOLDER)}
-    return subprocess.run([sys.executable, program], env=environment, stdin=subprocess.DEVNULL, capture_output=True,
+    done = subprocess.run([sys.executable, program], env=environment, stdin=subprocess.DEVNULL, capture_output=True,
                           text=True, timeout=150)
+    # Some of them kill the servers, which have new pids then.
+    stack.refresh()
+    return done
 
 
 @pytest.mark.parametrize("scenario", SCENARIOS)

@@ -4,7 +4,8 @@
     order --topic "order.*.created"--> inventory --direct--> notification --fanout--> mail, app
 
 Inventory claims the order, reserves stock and writes inventory.reserved in one transaction.  The order's correlation id
-goes through the whole chain.  Relay, inventory and notification are killed with SIGKILL in the middle, and orders go on.
+goes through the whole chain.  Relay, inventory, notification and the broker are killed with SIGKILL in the middle, and
+orders go on; then, while all are at work, Postgres is.
 """
 
 import sys
@@ -65,15 +66,26 @@ def order(connection, number):
 
 
 def play(stage):
+    def notified():
+        return stage.value("SELECT count(*) FROM notification")
+
     stage.start_all()
     connection = stage.service()
-    for number in range(ORDERS // 2):
+    for number in range(ORDERS // 3):
         order(connection, number)
-    until(lambda: stage.value("SELECT count(*) FROM notification") > 5, "the first notifications")
+    until(lambda: notified() > 5, "the first notifications")
     stage.kill("relay", "inventory", "notification")
-    for number in range(ORDERS // 2, ORDERS):
+    stage.kill_server("rabbitmq")
+    for number in range(ORDERS // 3, 2 * ORDERS // 3):
         order(connection, number)
+    stage.start_server("rabbitmq")
     stage.start("relay", "inventory", "notification")
+    until(lambda: notified() > ORDERS // 3, "notifications of the orders that were placed meanwhile")
+    stage.kill_server("postgres")
+    stage.start_server("postgres")
+    connection = stage.service()
+    for number in range(2 * ORDERS // 3, ORDERS):
+        order(connection, number)
     stage.settle()
     stage.send_again()
     stage.settle()

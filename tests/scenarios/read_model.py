@@ -3,8 +3,8 @@
 
 "sales" reads a queue: its table is emptied, its claims are forgotten, and "outbox-relay replay --to-queue" sends all
 orders to its queue alone, while new ones come in.  "archive" reads a stream from its first message on, each time that it
-starts, and skips what it has claimed: it needs no replay, only its claims forgotten.  Relay and readers are killed in the
-middle, also while they rebuild.
+starts, and skips what it has claimed: it needs no replay, only its claims forgotten.  Relay, readers and the broker are killed
+in the middle, readers and Postgres while they rebuild.
 """
 
 import sys
@@ -67,6 +67,8 @@ def play(stage):
         if number == ORDERS // 2:
             until(lambda: counted("sales") > 0 and counted("archive") > 0, "the first sales")
             stage.kill("relay", "sales", "archive")
+            stage.kill_server("rabbitmq")
+    stage.start_server("rabbitmq")
     stage.start("relay", "sales", "archive")
     stage.settle()
     until(lambda: counted("archive") >= ORDERS, "the archive")
@@ -81,6 +83,8 @@ def play(stage):
     stage.check("messages for mail during the replay: the new ones alone", stage.waiting("mail"), LATE)
     stage.start("sales", "mail")
     until(lambda: counted("sales") > 10, "some of the new sales")
+    stage.kill_server("postgres")
+    stage.start_server("postgres")
     stage.kill("sales")
     stage.start("sales")
     stage.settle()

@@ -7,8 +7,8 @@
                                                            +--payment.refused--> order: cancelled
                                                                             \\--> inventory: the piece is back
 
-No transaction spans two services.  Relay and services are killed with SIGKILL in turn, and once all of their sessions in
-Postgres are ended, while orders are placed.
+No transaction spans two services.  Relay, services, the broker and Postgres are killed with SIGKILL in turn, and once all of
+the sessions in Postgres are ended, while orders are placed; without a broker, too.
 """
 
 import random
@@ -87,11 +87,15 @@ def place(connection, number):
 def play(stage):
     stage.start_all()
     connection = stage.service()
-    victims = ["relay", "sessions", *stage.services]
+    victims = ["relay", "sessions", "postgres", "rabbitmq", *stage.services]
+    away = False
     random.shuffle(victims)
     share = ORDERS // (len(victims) + 1)
     for number in range(ORDERS):
         place(connection, number)
+        if away and number % share == share // 2:
+            stage.start_server("rabbitmq")
+            away = False
         if victims and number % share == share - 1:
             # Only when the system works: one that is still starting has nothing to lose.
             finished = stage.value("SELECT count(*) FROM orders WHERE state <> 'placed'")
@@ -100,6 +104,13 @@ def play(stage):
             victim = victims.pop()
             if victim == "sessions":
                 stage.end_sessions()
+            elif victim == "postgres":
+                stage.kill_server("postgres")
+                stage.start_server("postgres")
+                connection = stage.service()
+            elif victim == "rabbitmq":
+                stage.kill_server("rabbitmq")
+                away = True
             else:
                 stage.kill(victim)
                 stage.start(victim)

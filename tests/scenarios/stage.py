@@ -27,6 +27,11 @@ TIMEOUT_S = 60
 DEAD_LETTERS = "dead-letters"
 
 
+def stack(verb, server):
+    subprocess.run([ROOT / "tests/support/stack", verb, server, "--dir", os.environ["OUTBOX_STACK"]], check=True,
+                   stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+
+
 def until(condition, what):
     """Wait for it; a scenario that comes to a halt fails."""
     deadline = time.monotonic() + TIMEOUT_S
@@ -75,7 +80,7 @@ class Stage:
     # ---- making and clearing
 
     def __enter__(self):
-        self.channel = pika.BlockingConnection(pika.URLParameters(os.environ["AMQP_URL"])).channel()
+        self.connect_broker()
         self.clear()
         server = self.server()
         for role in ("owner", "service", "relay"):
@@ -86,8 +91,7 @@ class Stage:
                                % (json.dumps(self.dsn("relay")), json.dumps(os.environ["AMQP_URL"]), self.settings))
         for line in ("outbox", "inbox"):
             self.relay("migrate", "up", "--line", line)
-        self.database = psycopg2.connect(self.dsn("owner"))
-        self.database.autocommit = True
+        self.connect_database()
         service = f"{self.name}_service"
         self.query("SELECT outbox.grant_writer(%s), inbox.grant_consumer(%s), outbox.grant_relay(%s)",
                    [service, service, f"{self.name}_relay"])
@@ -97,6 +101,13 @@ class Stage:
             cursor.execute(f"GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {service}")
         self.make_queues()
         return self
+
+    def connect_broker(self):
+        self.channel = pika.BlockingConnection(pika.URLParameters(os.environ["AMQP_URL"])).channel()
+
+    def connect_database(self):
+        self.database = psycopg2.connect(self.dsn("owner"))
+        self.database.autocommit = True
 
     def make_queues(self):
         """Quorum queues and one for what they reject, and streams."""
@@ -159,6 +170,18 @@ class Stage:
         """kill -9."""
         for name in names:
             self.running.pop(name).kill()
+
+    def kill_server(self, server):
+        """kill -9 of "postgres" or "rabbitmq", all of its processes at once; it is away until start_server()."""
+        stack("kill", server)
+
+    def start_server(self, server):
+        """With the data that it had.  Connections that service() has made are gone."""
+        stack("start", server)
+        if server == "postgres":
+            self.connect_database()
+        else:
+            self.connect_broker()
 
     def end_sessions(self):
         """Those of relay and services, as an administrator or a restart of the server does; not those of service()."""
