@@ -219,12 +219,15 @@ demo: ## a shop of three services, one of them and the relay killed half-way; it
 
 BENCH = $(BUILD)/tests/bench
 BENCH_PROGRAMS = $(addprefix $(BENCH)/,bare plain_relay queue writers latency)
-bench-programs: $(BENCH_PROGRAMS) $(BENCH)/link_alone $(BENCH)/measure
+bench-programs: $(BENCH_PROGRAMS) $(BENCH)/link_alone $(BENCH)/consumer $(BENCH)/measure
 
 $(BENCH_PROGRAMS): $(BENCH)/%: $(BENCH)/%.o $(BENCH)/bench.o $(BENCH)/writer.o
 	$(CC) $(CFLAGS) $(EXTRA_CFLAGS) -o $@ $^ $(ALL_LIBS)
 
 $(BENCH)/link_alone: $(BENCH)/link_alone.o $(BENCH)/bench.o $(BUILD)/librelay.a
+	$(CC) $(CFLAGS) $(EXTRA_CFLAGS) -o $@ $^ $(ALL_LIBS)
+
+$(BENCH)/consumer: $(BENCH)/consumer.o $(BENCH)/bench.o $(BUILD)/libinbox.a
 	$(CC) $(CFLAGS) $(EXTRA_CFLAGS) -o $@ $^ $(ALL_LIBS)
 
 $(BENCH)/measure: $(BENCH)/measure.o

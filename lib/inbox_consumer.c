@@ -32,6 +32,7 @@
 #define HEARTBEAT_MAX_S 3600
 #define DURATION_MAX (INT64_C(1) << 40)
 #define NAME_MAX_BYTES 255
+#define FETCH_LEAST 20
 
 int64_t
 inbox_now_ms(void)
@@ -132,15 +133,15 @@ keep(struct inbox_consumer * c, amqp_envelope_t * envelope)
 		c->deliveries[c->count++] = d;
 }
 
-/* No more than a transaction takes; true if something has arrived. */
+/* Enough for a batch, or to go from one to the next; true if something has arrived. */
 static bool
 fetch(struct inbox_consumer * c)
 {
 	amqp_envelope_t envelope;
 	struct inbox_error error;
-	int n = 0;
+	int n = 0, most = c->options.batch > FETCH_LEAST ? c->options.batch : FETCH_LEAST;
 
-	for (; c->queue.state != NULL && n < c->options.batch; n++) {
+	for (; c->queue.state != NULL && n < most; n++) {
 		enum inbox_next next = inbox_queue_next(&c->queue, &envelope, &error);
 
 		if (next == INBOX_LOST)

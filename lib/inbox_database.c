@@ -75,6 +75,15 @@ inbox_database_close(struct inbox_database * d)
 	d->db = NULL;
 }
 
+static enum inbox_code
+check_commit(PGresult * result, struct inbox_error * error)
+{
+	if (strcmp(PQcmdStatus(result), "COMMIT") == 0)
+		return (INBOX_OK);
+	return (inbox_error_set(error, INBOX_FAILED, "COMMIT was answered with %s",
+	    PQcmdStatus(result)));
+}
+
 static int
 send_claims(struct inbox_database * d, const char * const * ids, size_t count,
     const struct inbox_array * array)
@@ -91,22 +100,23 @@ send_claims(struct inbox_database * d, const char * const * ids, size_t count,
 	    PQpipelineSync(d->db));
 }
 
-/* Of BEGIN and the claims; keeps the result that has rows. */
+/* Up to the next Sync; keeps the first result of the kind that is ${wanted}. */
 static enum inbox_code
-read_claims(struct inbox_database * d, PGresult ** rows, struct inbox_error * error)
+read_part(struct inbox_database * d, ExecStatusType wanted, PGresult ** kept,
+    struct inbox_error * error)
 {
 	enum inbox_code code = INBOX_OK;
 	int nothing = 0;
 
-	*rows = NULL;
+	*kept = NULL;
 	/* One NULL ends a statement; more say that nothing will come. */
 	while (nothing < 2) {
 		PGresult * result = PQgetResult(d->db);
 		ExecStatusType status = PQresultStatus(result);
 
 		nothing = result == NULL ? nothing + 1 : 0;
-		if (status == PGRES_TUPLES_OK && *rows == NULL) {
-			*rows = result;
+		if (status == wanted && *kept == NULL) {
+			*kept = result;
 			continue;
 		}
 		if (result != NULL && status == PGRES_FATAL_ERROR && code == INBOX_OK)
@@ -115,8 +125,31 @@ read_claims(struct inbox_database * d, PGresult ** rows, struct inbox_error * er
 		if (status == PGRES_PIPELINE_SYNC)
 			break;
 	}
-	if (code == INBOX_OK && *rows == NULL)
+	if (code == INBOX_OK && *kept == NULL)
 		code = inbox_error_result(error, d->db, NULL);
+	return (code);
+}
+
+static enum inbox_code
+cannot_send(struct inbox_database * d, struct inbox_error * error)
+{
+	return (inbox_error_set(error, INBOX_NO_CONNECTION, "cannot send to Postgres: %s",
+	    PQerrorMessage(d->db)));
+}
+
+/* The answers to BEGIN and the claims are read or lost; whatever fails leaves no transaction. */
+static enum inbox_code
+leave(struct inbox_database * d, enum inbox_code code, struct inbox_error * error)
+{
+	struct inbox_error more;
+
+	if (!PQexitPipelineMode(d->db) && code != INBOX_NO_CONNECTION)
+		code = inbox_error_set(error, INBOX_NO_CONNECTION, "out of step with Postgres: %s",
+		    PQerrorMessage(d->db));
+	if (code == INBOX_REFUSED && inbox_database_rollback(d, &more) != INBOX_OK) {
+		*error = more;
+		code = more.code;
+	}
 	return (code);
 }
 
@@ -130,19 +163,15 @@ begin(struct inbox_database * d, const char * const * ids, size_t count,
 	if (!PQenterPipelineMode(d->db))
 		return (inbox_error_result(error, d->db, NULL));
 	if (send_claims(d, ids, count, array))
-		code = read_claims(d, &rows, error);
+		code = read_part(d, PGRES_TUPLES_OK, &rows, error);
 	else
-		code = inbox_error_set(error, INBOX_NO_CONNECTION, "cannot send to Postgres: %s",
-		    PQerrorMessage(d->db));
+		code = cannot_send(d, error);
 	if (code == INBOX_OK && count == 1)
 		are_new[0] = *PQgetvalue(rows, 0, 0) == 't';
 	else if (code == INBOX_OK && !inbox_claims_match(rows, ids, count, are_new))
 		code = inbox_error_set(error, INBOX_NO_MEMORY, "no memory for a batch");
 	PQclear(rows);
-	if (!PQexitPipelineMode(d->db) && code != INBOX_NO_CONNECTION)
-		code = inbox_error_set(error, INBOX_NO_CONNECTION, "out of step with Postgres: %s",
-		    PQerrorMessage(d->db));
-	return (code);
+	return (leave(d, code, error));
 }
 
 enum inbox_code
@@ -150,18 +179,44 @@ inbox_database_begin(struct inbox_database * d, const char * const * ids, size_t
     bool * are_new, struct inbox_error * error)
 {
 	struct inbox_array array = {NULL, 0};
-	struct inbox_error ignored;
 	enum inbox_code code;
 
 	if (count > 1 && !inbox_array_make(&array, ids, count))
 		return (inbox_error_set(error, INBOX_NO_MEMORY, "no memory for a batch"));
 	code = begin(d, ids, count, &array, are_new, error);
-	if (code == INBOX_REFUSED && inbox_database_rollback(d, &ignored) != INBOX_OK) {
-		*error = ignored;
-		code = ignored.code;
-	}
 	free(array.data);
 	return (code);
+}
+
+enum inbox_code
+inbox_database_commit_and_begin(struct inbox_database * d, const char * id,
+    struct inbox_error * error)
+{
+	const struct inbox_array none = {NULL, 0};
+	PGresult * result;
+	enum inbox_code code;
+
+	if (!PQenterPipelineMode(d->db) ||
+	    !PQsendQueryParams(d->db, "COMMIT", 0, NULL, NULL, NULL, NULL, 0) ||
+	    !PQpipelineSync(d->db) || !send_claims(d, &id, 1, &none))
+		return (cannot_send(d, error));
+	code = read_part(d, PGRES_COMMAND_OK, &result, error);
+	if (code == INBOX_OK)
+		code = check_commit(result, error);
+	PQclear(result);
+	return (code);
+}
+
+enum inbox_code
+inbox_database_begun(struct inbox_database * d, bool * is_new, struct inbox_error * error)
+{
+	PGresult * rows;
+	enum inbox_code code = read_part(d, PGRES_TUPLES_OK, &rows, error);
+
+	if (code == INBOX_OK)
+		*is_new = *PQgetvalue(rows, 0, 0) == 't';
+	PQclear(rows);
+	return (leave(d, code, error));
 }
 
 enum inbox_code
@@ -187,13 +242,12 @@ enum inbox_code
 inbox_database_commit(struct inbox_database * d, struct inbox_error * error)
 {
 	PGresult * result = PQexec(d->db, "COMMIT");
-	enum inbox_code code = INBOX_OK;
+	enum inbox_code code;
 
 	if (PQresultStatus(result) != PGRES_COMMAND_OK)
 		code = inbox_error_result(error, d->db, result);
-	else if (strcmp(PQcmdStatus(result), "COMMIT") != 0)
-		code = inbox_error_set(error, INBOX_FAILED, "COMMIT was answered with %s",
-		    PQcmdStatus(result));
+	else
+		code = check_commit(result, error);
 	PQclear(result);
 	return (code);
 }

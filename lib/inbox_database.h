@@ -46,6 +46,20 @@ enum inbox_code inbox_database_commit(struct inbox_database * d, struct inbox_er
 enum inbox_code inbox_database_rollback(struct inbox_database * d, struct inbox_error * error);
 
 /**
+ * inbox_database_commit_and_begin(d, id, error):
+ * The same, and begin the next transaction and claim ${id} in it, in the same
+ * round trip.  Unless the connection is lost, inbox_database_begun() must be
+ * the next call, whether the commit failed or not.
+ *
+ * inbox_database_begun(d, is_new, error):
+ * What became of that beginning, as for inbox_database_begin().
+ */
+enum inbox_code inbox_database_commit_and_begin(struct inbox_database * d, const char * id,
+    struct inbox_error * error);
+enum inbox_code inbox_database_begun(struct inbox_database * d, bool * is_new,
+    struct inbox_error * error);
+
+/**
  * inbox_database_count_failure(d, id, reason, failures, error):
  * Count a failed attempt in a transaction of its own.
  */

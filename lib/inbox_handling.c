@@ -19,6 +19,8 @@
  * that.
  */
 
+#define CHAIN_MS 50 /* for messages that follow each other without a look at anything else */
+
 /* ---- the end of a delivery ---- */
 
 static void
@@ -222,6 +224,22 @@ count_redelivery(struct inbox_consumer * c, struct inbox_delivery * d)
 }
 
 static void
+commit_failed(struct inbox_consumer * c, struct inbox_delivery * d,
+    const struct inbox_error * error)
+{
+	struct inbox_error more;
+
+	if (error->code == INBOX_NO_CONNECTION)
+		inbox_database_lost(c, error);
+	else if (is_collision(error)) {
+		if (inbox_database_rollback(&c->database, &more) != INBOX_OK)
+			inbox_database_lost(c, &more);
+		postpone(d);
+	} else
+		fail(c, d, error->text);
+}
+
+static void
 commit_one(struct inbox_consumer * c, struct inbox_delivery * d)
 {
 	struct inbox_error error;
@@ -231,44 +249,95 @@ commit_one(struct inbox_consumer * c, struct inbox_delivery * d)
 		code = inbox_database_forget_failures(&c->database, d->message.message_id, &error);
 	if (code == INBOX_OK)
 		code = inbox_database_commit(&c->database, &error);
-	if (code == INBOX_OK) {
-		c->database_retry.wait_ms = 0;
-		acknowledge(c, &d, 1);
-	} else if (code == INBOX_NO_CONNECTION)
-		inbox_database_lost(c, &error);
-	else if (is_collision(&error)) {
-		if (inbox_database_rollback(&c->database, &error) != INBOX_OK)
-			inbox_database_lost(c, &error);
-		postpone(d);
-	} else
-		fail(c, d, error.text);
+	if (code != INBOX_OK) {
+		commit_failed(c, d, &error);
+		return;
+	}
+	c->database_retry.wait_ms = 0;
+	acknowledge(c, &d, 1);
 }
 
-static void
-handle_one(struct inbox_consumer * c, struct inbox_delivery * d)
+/*
+ * What comes next, if it needs nothing but a transaction; NULL: the loop has
+ * to look, or is needed.
+ */
+static struct inbox_delivery *
+follower(struct inbox_consumer * c, const struct inbox_delivery * d, int64_t until_ms)
 {
-	const char * id = d->message.message_id;
+	int64_t now_ms = inbox_now_ms();
+
+	if (c->options.batch > 1 || d->counted || d->message.failures > 0 || now_ms >= until_ms ||
+	    atomic_load(&c->stopping))
+		return (NULL);
+	for (size_t i = 0; i < c->count; i++) {
+		struct inbox_delivery * next = c->deliveries[i];
+
+		if (next == d || next->due_ms > now_ms)
+			continue;
+		return (next->alone || next->failing || next->message.message_id == NULL ?
+			NULL :
+			next);
+	}
+	return (NULL);
+}
+
+/*
+ * Commit ${d}, acknowledge it.  Its COMMIT takes BEGIN and the claim of the
+ * next one along, which saves a round trip; returns that one if it is claimed,
+ * and whether it is new.
+ */
+static struct inbox_delivery *
+finish(struct inbox_consumer * c, struct inbox_delivery * d, int64_t until_ms, bool * is_new)
+{
+	struct inbox_delivery * next = follower(c, d, until_ms);
+	struct inbox_error error, begun;
+	enum inbox_code code;
+
+	if (next == NULL) {
+		commit_one(c, d);
+		return (NULL);
+	}
+	code = inbox_database_commit_and_begin(&c->database, next->message.message_id, &error);
+	if (code != INBOX_OK) {
+		if (code != INBOX_NO_CONNECTION &&
+		    inbox_database_begun(&c->database, is_new, &begun) == INBOX_NO_CONNECTION)
+			error = begun;
+		commit_failed(c, d, &error);
+		return (NULL);
+	}
+	c->database_retry.wait_ms = 0;
+	/* At once: the next claim may have to wait. */
+	acknowledge(c, &d, 1);
+	code = inbox_database_begun(&c->database, is_new, &begun);
+	/* Without a queue there is no next one any more. */
+	if (c->queue.state == NULL) {
+		if (code == INBOX_NO_CONNECTION ||
+		    inbox_database_rollback(&c->database, &begun) != INBOX_OK)
+			inbox_database_lost(c, &begun);
+		return (NULL);
+	}
+	if (code != INBOX_OK) {
+		begin_failed(c, &next, 1, &begun);
+		return (NULL);
+	}
+	return (next);
+}
+
+/* ${d} is claimed in the open transaction.  Returns the next one that is. */
+static struct inbox_delivery *
+handle_claimed(struct inbox_consumer * c, struct inbox_delivery * d, int64_t until_ms,
+    bool * is_new)
+{
 	enum inbox_answer answer;
 	struct inbox_error error;
 	enum inbox_code code;
-	bool is_new;
 
-	if (!count_redelivery(c, d))
-		return;
-	if (inbox_database_begin(&c->database, &id, 1, &is_new, &error) != INBOX_OK) {
-		begin_failed(c, &d, 1, &error);
-		return;
-	}
-	if (!is_new) {
-		commit_one(c, d);
-		return;
-	}
+	if (!*is_new)
+		return (finish(c, d, until_ms, is_new));
 	answer = c->options.handler(&d->message, c->database.db, c->options.context);
 	code = inbox_database_check(&c->database, &error);
-	if (code == INBOX_OK && answer == INBOX_DONE) {
-		commit_one(c, d);
-		return;
-	}
+	if (code == INBOX_OK && answer == INBOX_DONE)
+		return (finish(c, d, until_ms, is_new));
 	d->give_up = answer == INBOX_GIVE_UP;
 	if (code == INBOX_OK)
 		inbox_error_set(&error, INBOX_FAILED, "the handler answered: %s",
@@ -280,6 +349,27 @@ handle_one(struct inbox_consumer * c, struct inbox_delivery * d)
 		inbox_database_lost(c, &error);
 	} else
 		fail(c, d, error.text);
+	return (NULL);
+}
+
+static void
+handle_one(struct inbox_consumer * c, struct inbox_delivery * d)
+{
+	const char * id = d->message.message_id;
+	struct inbox_error error;
+	int64_t until_ms;
+	bool is_new;
+
+	if (!count_redelivery(c, d))
+		return;
+	if (inbox_database_begin(&c->database, &id, 1, &is_new, &error) != INBOX_OK) {
+		begin_failed(c, &d, 1, &error);
+		return;
+	}
+	/* The rest of the loop has its turn, too. */
+	until_ms = inbox_now_ms() + CHAIN_MS;
+	while (d != NULL)
+		d = handle_claimed(c, d, until_ms, &is_new);
 }
 
 /* ---- many ---- */

@@ -120,13 +120,16 @@ class Database:
         self.name = name
         bench.postgres.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
         bench.postgres.execute(f"CREATE DATABASE {name}")
-        for migration in sorted((ROOT / "migrations/outbox").glob("*.up.sql")):
-            done = subprocess.run(["psql", "-qX1", "-v", "ON_ERROR_STOP=1", "-d", name, "-f", migration],
+        self.migrate("outbox")
+        self.session = self.connect()
+        self.execute(PLAIN_TABLE)
+
+    def migrate(self, line):
+        for migration in sorted((ROOT / "migrations" / line).glob("*.up.sql")):
+            done = subprocess.run(["psql", "-qX1", "-v", "ON_ERROR_STOP=1", "-d", self.name, "-f", migration],
                                   stdin=subprocess.DEVNULL, capture_output=True, text=True)
             if done.returncode != 0:
                 raise BenchError(f"{migration.name}: {done.stderr.strip()}")
-        self.session = self.connect()
-        self.execute(PLAIN_TABLE)
 
     def connect(self):
         connection = psycopg2.connect(dbname=self.name)
