@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/control.h"
+
 /*
  * Texts come from servers, files and users.  They end up on one line of a log
  * or a terminal, so no control character may survive, and cutting must not
@@ -44,8 +46,10 @@ format_line(char * line, size_t size, const char * format, va_list arguments)
 	if ((size_t)len >= size)
 		trim_partial_sequence(line, size - 1);
 	for (char * p = line; *p != '\0'; p++) {
-		if ((unsigned char)*p < 0x20 || *p == 0x7f)
-			*p = ' ';
+		size_t control = control_length(p);
+
+		for (size_t i = 0; i < control; i++)
+			p[i] = ' ';
 	}
 
 	/* Messages of libpq and OpenSSL end with a newline. */

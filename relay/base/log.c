@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/control.h"
 
 /*
  * A line is built in a fixed array and written with one write(2), so lines of
@@ -78,6 +79,17 @@ sequence_length(const unsigned char * p)
 	return (len);
 }
 
+/* Of a sequence of up to three bytes. */
+static unsigned int
+code_point(const unsigned char * p, size_t len)
+{
+	if (len == 1)
+		return (p[0]);
+	if (len == 2)
+		return ((p[0] & 0x1fu) << 6 | (p[1] & 0x3fu));
+	return ((p[0] & 0x0fu) << 12 | (p[1] & 0x3fu) << 6 | (p[2] & 0x3fu));
+}
+
 /* Both formats quote a string as JSON does. */
 static void
 put_quoted(struct line * l, const char * text)
@@ -102,8 +114,8 @@ put_quoted(struct line * l, const char * text)
 			fits = put(l, "\\n", 2);
 		} else if (*p == '\t') {
 			fits = put(l, "\\t", 2);
-		} else if (*p < 0x20 || *p == 0x7f) {
-			snprintf(escape, sizeof(escape), "\\u%04x", *p);
+		} else if (control_length((const char *)p) > 0) {
+			snprintf(escape, sizeof(escape), "\\u%04x", code_point(p, len));
 			fits = put(l, escape, 6);
 		} else {
 			fits = put(l, (const char *)p, len);

@@ -4,21 +4,16 @@
  */
 #include "cli/status.h"
 
-#include <ctype.h>
 #include <stdio.h>
+
+#include "cli/table.h"
 
 void
 status_print(const struct status_line * lines, size_t count)
 {
 	for (size_t i = 0; i < count; i++) {
 		printf("%-28s", lines[i].name);
-		if (lines[i].value == NULL)
-			putchar('-');
-		else {
-			for (const char * c = lines[i].value; *c != '\0'; c++)
-				putchar(iscntrl((unsigned char)*c) ? ' ' : *c);
-		}
-		putchar('\n');
+		table_print_text(lines[i].value);
 	}
 }
 

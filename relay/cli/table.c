@@ -4,9 +4,11 @@
  */
 #include "cli/table.h"
 
-#include <ctype.h>
+#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+
+#include "base/control.h"
 
 #define WIDTH_MAX 40
 #define COLUMNS_MAX 16
@@ -22,8 +24,22 @@ print_cut(const char * value, size_t max)
 {
 	if (value == NULL)
 		value = "-";
-	for (size_t i = 0; i < max && value[i] != '\0'; i++)
-		putchar(iscntrl((unsigned char)value[i]) ? ' ' : value[i]);
+	for (size_t i = 0; i < max && value[i] != '\0'; i++) {
+		size_t control = control_length(value + i);
+
+		if (control > 0) {
+			putchar(' ');
+			i += control - 1;
+		} else
+			putchar(value[i]);
+	}
+}
+
+void
+table_print_text(const char * text)
+{
+	print_cut(text, SIZE_MAX);
+	putchar('\n');
 }
 
 void

@@ -16,8 +16,12 @@ void table_print(const struct oneshot * answer, size_t rows, size_t columns);
  * table_print_line(text):
  * As far as its first line goes, and a newline; control characters become
  * spaces; NULL is "-".
+ *
+ * table_print_text(text):
+ * All of it.
  */
 void table_print_line(const char * text);
+void table_print_text(const char * text);
 
 /**
  * table_print_fields(answer, row, columns):

@@ -13,8 +13,9 @@
  * libpq's own parser decides what is a password.  Its messages quote the part
  * of the DSN that it could not read, and that part may be one ("password=a b"
  * complains about b), so only the words before the first quote are passed on.
- * A URI whose password has a bare / reads well, with the password as port: a
- * port that is no number is refused here, and then nothing is shown.
+ * A URI whose password has a bare / reads well, with the password as port, and
+ * one with a bare @, with its rest as host: a port that is no number and a host
+ * with an @ are refused here, and then nothing is shown.
  */
 
 static bool
@@ -24,16 +25,31 @@ is_password(const PQconninfoOption * option)
 	return (option->dispchar[0] == '*' || strstr(option->keyword, "password") != NULL);
 }
 
-/* Ports are numbers, one for each host; an empty one is the default. */
+/* One at the beginning of a host is an abstract Unix socket. */
 static bool
-is_readable(const PQconninfoOption * options)
+has_stray_at(const char * hosts)
+{
+	for (const char * at = hosts; (at = strchr(at, '@')) != NULL; at++) {
+		if (at > hosts && at[-1] != ',')
+			return (true);
+	}
+	return (false);
+}
+
+/* What a person has to mend, or NULL.  Ports are numbers; an empty one is the default. */
+static const char *
+what_is_unreadable(const PQconninfoOption * options)
 {
 	for (const PQconninfoOption * o = options; o->keyword != NULL; o++) {
-		if (strcmp(o->keyword, "port") == 0 && o->val != NULL &&
+		if (o->val == NULL)
+			continue;
+		if (strcmp(o->keyword, "port") == 0 &&
 		    o->val[strspn(o->val, "0123456789, ")] != '\0')
-			return (false);
+			return ("the port is not a number");
+		if (strcmp(o->keyword, "host") == 0 && has_stray_at(o->val))
+			return ("the host has an @ in it");
 	}
-	return (true);
+	return (NULL);
 }
 
 /* The known keyword that libpq's message about an unknown one is near to. */
@@ -84,14 +100,15 @@ dsn_check(const char * dsn, struct error * e)
 {
 	char * message = NULL;
 	PQconninfoOption * options = PQconninfoParse(dsn, &message);
+	const char * why = options == NULL ? NULL : what_is_unreadable(options);
 	int status = 0;
 
 	if (options == NULL && message == NULL) {
 		status = error_set(e, EXIT_BUG, "out of memory");
 	} else if (options == NULL) {
 		status = explain(message, e);
-	} else if (!is_readable(options)) {
-		error_set(e, EXIT_CONFIGURATION, "the port is not a number");
+	} else if (why != NULL) {
+		error_set(e, EXIT_CONFIGURATION, "%s", why);
 		status = error_remedy(e,
 		    "write / as %%2F, @ as %%40 and : as %%3A in a URI's user and password");
 	}
@@ -128,7 +145,7 @@ void
 dsn_describe(const char * dsn, char text[DSN_DESCRIPTION_MAX])
 {
 	PQconninfoOption * options = PQconninfoParse(dsn, NULL);
-	bool fits = options != NULL && is_readable(options);
+	bool fits = options != NULL && what_is_unreadable(options) == NULL;
 	bool secret = !fits;
 	size_t len = 0;
 

@@ -466,7 +466,7 @@ class Relay:
     def log(self, event=None, **fields):
         """All whole lines so far as dictionaries, or those of an event with these fields (compared as text)."""
         text = self.stderr()
-        lines = [parse_line(line) for line in text[:text.rfind("\n") + 1].splitlines()]
+        lines = [parse_line(line) for line in text[:text.rfind("\n") + 1].split("\n")[:-1]]
         return [line for line in lines if (event is None or line.get("event") == event)
                 and all(str(line.get(key)) == str(value) for key, value in fields.items())]
 

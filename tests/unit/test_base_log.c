@@ -45,12 +45,12 @@ a_logfmt_line_quotes_what_needs_it(void ** state)
 	(void)state;
 	CAPTURE(log_info("broker_connected", LOG_STR("host", "mq1"), LOG_INT("port", 5672),
 	    LOG_STR("vhost", "a b"), LOG_STR("empty", ""), LOG_STR("absent", NULL),
-	    LOG_STR("odd", "x=\"1\"\n\\\x01")));
+	    LOG_STR("odd", "x=\"1\"\n\\\x01\xc2\x9b\xe2\x80\xae\xc3\xa9")));
 	assert_memory_equal(text, "time=20", 7);
 	assert_string_equal(strstr(text, " level="),
 	    " level=info event=broker_connected"
 	    " host=mq1 port=5672 vhost=\"a b\" empty=\"\" absent=\"\""
-	    " odd=\"x=\\\"1\\\"\\n\\\\\\u0001\"\n");
+	    " odd=\"x=\\\"1\\\"\\n\\\\\\u0001\\u009b\\u202e\xc3\xa9\"\n");
 }
 
 static void
