@@ -15,18 +15,19 @@ MANDIR ?= $(PREFIX)/share/man
 UNITDIR ?= $(PREFIX)/lib/systemd/system
 PYTHON ?= /usr/bin/python3
 
-PKGS = libpq librabbitmq yaml-0.1 libssl libcrypto jansson
+PKGS = libpq librabbitmq yaml-0.1 libssl libcrypto jansson libmicrohttpd
 WARNINGS = -Wall -Wextra -Wshadow -Wstrict-prototypes -Wconversion
 # Asked for once, and only when something is compiled: "make test" must work before anything is installed.
 PKG_CFLAGS = $(eval PKG_CFLAGS := $(shell pkg-config --cflags $(PKGS)))$(PKG_CFLAGS)
 PKG_LIBS = $(eval PKG_LIBS := $(shell pkg-config --libs $(PKGS)))$(PKG_LIBS)
 ALL_CFLAGS = -std=c17 -D_GNU_SOURCE -Irelay -Iinclude $(WARNINGS) $(PKG_CFLAGS) $(CFLAGS) $(EXTRA_CFLAGS)
-ALL_LIBS = -Wl,--as-needed $(PKG_LIBS) $(EXTRA_LDFLAGS)
+ALL_LIBS = -pthread -Wl,--as-needed $(PKG_LIBS) $(EXTRA_LDFLAGS)
 
 RELAY_SOURCES := $(shell find relay -name '*.c')
 MIGRATIONS := $(wildcard migrations/*/*.sql)
 EMBEDDED = $(BUILD)/relay/postgres/migrations_embedded
-RELAY_OBJECTS = $(RELAY_SOURCES:%.c=$(BUILD)/%.o) $(EMBEDDED).o
+PAGE = $(BUILD)/relay/http/page_embedded
+RELAY_OBJECTS = $(RELAY_SOURCES:%.c=$(BUILD)/%.o) $(EMBEDDED).o $(PAGE).o
 LIBRARY_OBJECTS = $(filter-out $(BUILD)/relay/main.o,$(RELAY_OBJECTS))
 # The client libraries: lib/NAME*.c and include/NAME.h become libNAME.
 CLIENT_NAMES := $(notdir $(basename $(wildcard include/*.h)))
@@ -67,7 +68,13 @@ $(EMBEDDED).c: relay/postgres/embed_migrations.sh $(MIGRATIONS)
 	relay/postgres/embed_migrations.sh $(sort $(MIGRATIONS)) >$@.new
 	@mv $@.new $@
 
-$(EMBEDDED).o: $(EMBEDDED).c $(BUILD)/flags
+# So is the page.
+$(PAGE).c: relay/http/embed_page.sh relay/http/page.html
+	@mkdir -p $(@D)
+	relay/http/embed_page.sh relay/http/page.html >$@.new
+	@mv $@.new $@
+
+$(EMBEDDED).o $(PAGE).o: %.o: %.c $(BUILD)/flags
 	$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
 
 $(BUILD)/librelay.a: $(LIBRARY_OBJECTS)
@@ -112,7 +119,8 @@ check-unit: unit-tests ## run the unit tests (cmocka)
 check-integration: all drivers $(BUILD)/tests/chaos/proxy ## run the integration tests (pytest, a private Postgres and RabbitMQ)
 	PYTHONDONTWRITEBYTECODE=1 $(PYTHON) -m pytest -p no:cacheprovider tests/integration tests/chaos $(PYTEST_ARGS)
 
-SIMULATION_OBJECTS = $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/simulation/*.c relay/core/*.c) relay/base/backoff.c relay/base/clock.c)
+SIMULATION_OBJECTS = $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/simulation/*.c relay/core/*.c) relay/base/backoff.c relay/base/clock.c \
+	relay/base/histogram.c)
 $(BUILD)/tests/simulation/simulate: $(SIMULATION_OBJECTS)
 	$(CC) $(CFLAGS) $(EXTRA_CFLAGS) -o $@ $^
 

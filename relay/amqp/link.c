@@ -399,6 +399,18 @@ link_last_read(const struct link * l)
 	return (l->last_read);
 }
 
+const char *
+link_peer(const struct link * l)
+{
+	return (l->peer);
+}
+
+int64_t
+link_certificate_expiry(const struct link * l)
+{
+	return (l->transport == NULL ? 0 : transport_certificate_expiry(l->transport));
+}
+
 void
 link_close(struct link * l, clock_ns now)
 {

@@ -152,6 +152,20 @@ void link_reset(struct link * link, clock_ns now, const char * reason);
 clock_ns link_last_read(const struct link * link);
 
 /**
+ * link_peer(link):
+ * The url that was tried last, without its password; "" before the first
+ * attempt.  It changes with every turn.
+ */
+const char * link_peer(const struct link * link);
+
+/**
+ * link_certificate_expiry(link):
+ * When the first certificate of this connection expires, in seconds since
+ * 1970; 0: not connected, or no TLS.
+ */
+int64_t link_certificate_expiry(const struct link * link);
+
+/**
  * link_lease(link, until):
  * Write nothing to the socket at or after ${until}, by the clock at the moment
  * of writing; CLOCK_NEVER, as at first: no bound.

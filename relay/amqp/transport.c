@@ -29,6 +29,7 @@ struct transport {
 	enum transport_state state;
 	enum tls_want want;
 	clock_ns address_deadline;
+	int64_t certificate_expiry;
 };
 
 static void
@@ -176,6 +177,16 @@ progress_tcp(struct transport * t, clock_ns now, struct error * e)
 	return (TRANSPORT_CONNECTING);
 }
 
+/* Of the broker's certificate and ours; 0: there is none. */
+static int64_t
+first_expiry(const struct tls * tls)
+{
+	int64_t peer, own;
+
+	tls_expiry(tls, &peer, &own);
+	return (own != 0 && (peer == 0 || own < peer) ? own : peer);
+}
+
 enum transport_state
 transport_progress(struct transport * t, clock_ns now, struct error * e)
 {
@@ -185,6 +196,7 @@ transport_progress(struct transport * t, clock_ns now, struct error * e)
 		switch (tls_handshake(t->tls, &t->want, e)) {
 		case 1:
 			t->state = TRANSPORT_READY;
+			t->certificate_expiry = first_expiry(t->tls);
 			break;
 		case 0:
 			if (now >= t->options.deadline) {
@@ -202,6 +214,12 @@ transport_progress(struct transport * t, clock_ns now, struct error * e)
 		t->addresses = t->address = NULL;
 	}
 	return (t->state);
+}
+
+int64_t
+transport_certificate_expiry(const struct transport * t)
+{
+	return (t->tls != NULL && t->state == TRANSPORT_READY ? t->certificate_expiry : 0);
 }
 
 int

@@ -3,6 +3,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 #include <sys/uio.h>
 
 #include "amqp/tls.h"
@@ -52,6 +53,13 @@ void transport_close(struct transport * t, bool discard);
 enum transport_state transport_progress(struct transport * t, clock_ns now, struct error * e);
 
 int transport_fd(const struct transport * t);
+
+/**
+ * transport_certificate_expiry(t):
+ * When the first of the broker's certificate and ours expires, in seconds since
+ * 1970; 0: not connected, or no TLS.
+ */
+int64_t transport_certificate_expiry(const struct transport * t);
 
 /* While connecting: what to poll for, and until when. */
 short transport_poll_events(const struct transport * t);

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
@@ -10,6 +11,7 @@
 
 #include "base/clock.h"
 #include "base/control.h"
+#include "base/utf8.h"
 
 /*
  * A line is built in a fixed array and written with one write(2), so lines of
@@ -17,6 +19,8 @@
  * values hold, the line is one line, valid in its format and valid UTF-8: a
  * value that does not fit is cut between characters, and room for the closing
  * characters is never given away.
+ *
+ * The thread that serves HTTP logs, too, so what log_configure sets is atomic.
  */
 #define LINE_MAX_BYTES 4096
 #define LINE_TAIL 8 /* closing quote, brace, newline */
@@ -27,8 +31,8 @@ struct line {
 	size_t len;
 };
 
-static enum log_level least_level = LOG_LEVEL_INFO;
-static enum log_format line_format = LOG_FORMAT_LOGFMT;
+static _Atomic enum log_level least_level = LOG_LEVEL_INFO;
+static _Atomic enum log_format line_format = LOG_FORMAT_LOGFMT;
 
 static const char * const level_names[] = {"debug", "info", "warn", "error"};
 
@@ -49,34 +53,6 @@ put_tail(struct line * l, char c)
 {
 	if (l->len < LINE_MAX_BYTES)
 		l->text[l->len++] = c;
-}
-
-/* Length of the valid UTF-8 sequence at p, 0 if there is none. */
-static size_t
-sequence_length(const unsigned char * p)
-{
-	size_t len;
-
-	if (p[0] < 0x80)
-		return (1);
-	if (p[0] >= 0xc2 && p[0] <= 0xdf)
-		len = 2;
-	else if (p[0] >= 0xe0 && p[0] <= 0xef)
-		len = 3;
-	else if (p[0] >= 0xf0 && p[0] <= 0xf4)
-		len = 4;
-	else
-		return (0);
-	for (size_t i = 1; i < len; i++) {
-		if ((p[i] & 0xc0) != 0x80)
-			return (0);
-	}
-
-	/* Overlong forms, surrogates, and beyond U+10FFFF. */
-	if ((p[0] == 0xe0 && p[1] < 0xa0) || (p[0] == 0xed && p[1] > 0x9f) ||
-	    (p[0] == 0xf0 && p[1] < 0x90) || (p[0] == 0xf4 && p[1] > 0x8f))
-		return (0);
-	return (len);
 }
 
 /* Of a sequence of up to three bytes. */
@@ -100,7 +76,7 @@ put_quoted(struct line * l, const char * text)
 	if (!put(l, "\"", 1))
 		return;
 	while (*p != '\0') {
-		size_t len = sequence_length(p);
+		size_t len = utf8_length(p);
 		bool fits;
 
 		if (len == 0) {

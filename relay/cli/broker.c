@@ -48,6 +48,10 @@ struct broker {
 	bool failed;
 	struct error failure;
 	char status[256];
+	bool blocked; /* the main one */
+	char blocked_reason[256];
+	char reason[256]; /* why it is not up */
+	uint64_t connects;
 };
 
 static const char * const side_names[CORE_LINKS] = {
@@ -61,6 +65,16 @@ say(struct side * side, const char * what, const char * detail)
 		    detail);
 }
 
+/* The main connection is not up. */
+static void
+give_reason(struct side * side, const char * reason)
+{
+	struct broker * broker = side->broker;
+
+	if (side->id == CORE_MAIN)
+		snprintf(broker->reason, sizeof(broker->reason), "%.250s", reason);
+}
+
 /* ---- events of a connection ---- */
 
 static void
@@ -69,6 +83,10 @@ on_up(void * context, const char * peer)
 	struct side * side = context;
 
 	side->up = side->was_up = true;
+	if (side->id == CORE_MAIN && !side->channel_only) {
+		side->broker->connects++;
+		side->broker->reason[0] = '\0';
+	}
 	if (!side->channel_only) {
 		side->lost = (struct log_repeat){0};
 		log_info("broker_connected", LOG_STR("peer", peer),
@@ -107,6 +125,7 @@ on_down(void * context, const struct error * e, clock_ns retry_in)
 		return;
 	}
 	log_repeated(&side->lost, broker->now, "broker_lost", e);
+	give_reason(side, e->text);
 	say(side, "no broker: ", e->text);
 }
 
@@ -145,6 +164,9 @@ on_blocked(void * context, bool blocked, const char * reason)
 	core_on_blocked(side->broker->core, side->broker->now, side->id, blocked);
 	if (side->id != CORE_MAIN)
 		return;
+	side->broker->blocked = blocked;
+	snprintf(side->broker->blocked_reason, sizeof(side->broker->blocked_reason), "%.250s",
+	    blocked && reason != NULL ? reason : "");
 	if (blocked) {
 		log_warn("broker_blocked", LOG_STR("reason", reason),
 		    LOG_STR("remedy", "free memory or disk on the RabbitMQ node"));
@@ -238,6 +260,8 @@ cut(struct side * side)
 	bool was_up = side->up;
 
 	side->wanted = side->closing = side->up = side->channel_only = false;
+	if (side->id == CORE_MAIN)
+		side->broker->blocked = false;
 	link_abort(side->link, side->broker->now);
 	if (was_up)
 		core_on_link_down(side->broker->core, side->broker->now, side->id);
@@ -399,7 +423,10 @@ broker_reset(struct broker * broker, clock_ns now, const struct core_action * ac
 	    LOG_STR("reason", reason),
 	    LOG_STR("remedy", "none needed if it stays single; else look at the queue named"));
 	side->up = side->channel_only = false;
+	if (side->id == CORE_MAIN)
+		broker->blocked = false;
 	link_reset(side->link, now, reason);
+	give_reason(side, reason);
 	say(side, "connecting again: ", reason);
 }
 
@@ -417,6 +444,20 @@ const struct error *
 broker_failure(const struct broker * broker)
 {
 	return (broker->failed ? &broker->failure : NULL);
+}
+
+void
+broker_report(const struct broker * broker, struct broker_report * report)
+{
+	const struct side * side = &broker->sides[CORE_MAIN];
+
+	*report = (struct broker_report){.up = side->up,
+	    .blocked = broker->blocked,
+	    .blocked_reason = broker->blocked_reason,
+	    .reason = side->up ? "" : broker->reason,
+	    .peer = link_peer(side->link),
+	    .reconnects = broker->connects > 1 ? broker->connects - 1 : 0,
+	    .certificate_expiry_s = link_certificate_expiry(side->link)};
 }
 
 const char *

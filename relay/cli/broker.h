@@ -3,6 +3,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "amqp/link.h"
 #include "base/clock.h"
@@ -69,6 +70,26 @@ const struct error * broker_failure(const struct broker * broker);
  * One line for people: how the main connection stands.
  */
 const char * broker_status(const struct broker * broker);
+
+/*
+ * The same in parts, and when the first certificate expires (seconds since
+ * 1970; 0: no TLS, or not connected).  Texts live until the next turn.
+ */
+struct broker_report {
+	bool up;
+	bool blocked;
+	const char * blocked_reason;
+	const char * reason; /* why it is not up; "": no attempt has failed */
+	const char * peer;   /* the url tried last, without password; "": none yet */
+	uint64_t reconnects; /* of the main connection */
+	int64_t certificate_expiry_s;
+};
+
+/**
+ * broker_report(broker, report):
+ * How the main connection stands.
+ */
+void broker_report(const struct broker * broker, struct broker_report * report);
 
 /**
  * broker_close(broker):

@@ -6,6 +6,7 @@
 #include "cli/message.h"
 #include "cli/migrate.h"
 #include "cli/pause.h"
+#include "cli/probe.h"
 #include "cli/replay.h"
 #include "cli/run.h"
 #include "cli/status.h"
@@ -39,6 +40,7 @@ static const struct cli_command cli_run = {
 
 const struct cli_command * const cli_commands[] = {
     &cli_run,
+    &cli_probe,
     &cli_check,
     &cli_migrate,
     &cli_status,

@@ -34,6 +34,7 @@ struct daemon {
 	struct core * core;
 	struct source * source;
 	struct broker * broker;
+	struct telling * telling;
 	int signals;
 	clock_ns now;
 	bool source_was_up;
@@ -72,6 +73,7 @@ daemon_on_source_up(void * context)
 	d->source_failure = (struct log_repeat){0};
 	core_on_source_up(d->core, d->now);
 	d->source_status[0] = '\0';
+	telling_source(d->telling, STATS_LEADING, "");
 }
 
 static void
@@ -80,6 +82,7 @@ daemon_on_source_down(void * context, const struct error * e, clock_ns retry_in)
 	struct daemon * d = context;
 
 	core_on_source_down(d->core, d->now);
+	telling_source(d->telling, STATS_STARTING, e->text);
 	if (retry_in == CLOCK_NEVER || (d->options->until_empty && !d->source_was_up)) {
 		daemon_end(d, e);
 		return;
@@ -95,6 +98,7 @@ daemon_on_standby(void * context)
 
 	log_info("standby", LOG_STR("reason", "another relay leads"));
 	strcpy(d->source_status, "standby: another relay leads");
+	telling_source(d->telling, STATS_STANDBY, "");
 }
 
 static void
@@ -129,13 +133,31 @@ daemon_on_recorded(void * context)
 	core_on_recorded(d->core, d->now);
 }
 
+static void
+daemon_on_backlog(void * context, const struct backlog * backlog)
+{
+	struct daemon * d = context;
+
+	telling_backlog(d->telling, backlog);
+}
+
+static void
+daemon_on_newest(void * context, const struct backlog_newest * newest)
+{
+	struct daemon * d = context;
+
+	telling_newest(d->telling, newest);
+}
+
 static const struct source_events source_events = {.up = daemon_on_source_up,
     .down = daemon_on_source_down,
     .standby = daemon_on_standby,
     .paused = daemon_on_paused,
     .fetched = daemon_on_fetched,
     .found = daemon_on_found,
-    .recorded = daemon_on_recorded};
+    .recorded = daemon_on_recorded,
+    .backlog = daemon_on_backlog,
+    .newest = daemon_on_newest};
 
 /* ---- the core's answers ---- */
 
@@ -264,6 +286,7 @@ daemon_deadline(struct daemon * d)
 	clock_ns deadline = clock_min(source_deadline(d->source), core_deadline(d->core));
 
 	deadline = clock_min(deadline, broker_deadline(d->broker));
+	deadline = clock_min(deadline, telling_deadline(d->telling));
 	if (d->stopping)
 		deadline = clock_min(deadline, d->stop_deadline);
 	return (clock_min(deadline, notify_deadline()));
@@ -319,6 +342,11 @@ daemon_turn(struct daemon * d)
 		daemon_end(d, NULL);
 	}
 	daemon_tell_status(d);
+	telling_turn(d->telling, d->now,
+	    &(struct telling_parts){.core = d->core,
+		.source = d->source,
+		.broker = d->broker,
+		.stopping = d->stopping});
 	notify_alive(d->now);
 }
 
@@ -369,6 +397,8 @@ daemon_run(const struct daemon_options * options, struct error * e)
 		d.code = e->code;
 		goto out;
 	}
+	if ((d.telling = telling_new(&options->telling, e)) == NULL)
+		goto out;
 	/* The kernel's habit of waking up to 50 us late would be felt in each poll. */
 	prctl(PR_SET_TIMERSLACK, TIMER_SLACK_NS);
 	if (options->until_empty)
@@ -381,6 +411,7 @@ daemon_run(const struct daemon_options * options, struct error * e)
 	source_close(d.source, clock_now());
 	daemon_log_end(&d);
 out:
+	telling_free(d.telling);
 	broker_free(d.broker);
 	core_free(d.core);
 	source_free(d.source);

@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "cli/broker.h"
+#include "cli/telling.h"
 #include "core/core.h"
 #include "postgres/source.h"
 
@@ -17,6 +18,7 @@ struct daemon_options {
 	struct core_options core;
 	struct source_options source;
 	struct broker_options broker;
+	struct telling_options telling;
 	bool until_empty; /* end with success once nothing is pending */
 };
 

@@ -87,7 +87,11 @@ run_command(const struct config * config, bool until_empty)
 		.wait_for_flush = config->postgres.wait_for_flush,
 		.strict = config->publish.ordering == CONFIG_ORDERING_STRICT,
 		.listen = config->wake.mode == CONFIG_WAKE_LISTEN,
+		.survey = config->http.listen != NULL,
 		.poll_interval = config->wake.poll_interval},
+	    .telling = {.listen = config->http.listen,
+		.schema = config->postgres.schema,
+		.window = config->publish.window},
 	    .broker = {.names = {[CORE_MAIN] = main_name, [CORE_SUSPECTS] = suspects_name},
 		.windows = {[CORE_SUSPECTS] = CORE_SUSPECTS_MAX},
 		.once = until_empty,
@@ -109,6 +113,8 @@ run_command(const struct config * config, bool until_empty)
 	    .until_empty = until_empty};
 
 	options.broker.windows[CORE_MAIN] = core_in_flight_max(&options.core);
+	/* One heap for both threads: a second one would only take memory. */
+	mallopt(M_ARENA_MAX, 1);
 	mallopt(M_MMAP_THRESHOLD, LARGE_BLOCK);
 	mallopt(M_TRIM_THRESHOLD, LARGE_BLOCK);
 	if (getrandom(seeds, sizeof(seeds), 0) != (ssize_t)sizeof(seeds)) {

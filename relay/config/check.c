@@ -8,7 +8,7 @@
 
 /*
  * What no single value shows: settings that contradict each other, files that
- * cannot be read, settings without effect.
+ * cannot be read.
  */
 
 static bool
@@ -104,23 +104,6 @@ check_files(struct loading * l)
 	}
 }
 
-/* Honest (H) about what this version does not do yet. */
-static void
-check_effect(struct loading * l)
-{
-	struct config_item item;
-
-	for (size_t i = 0; config_item(l->config, i, &item); i++) {
-		const struct setting * s = &schema[i];
-		const struct origin * origin = loading_origin(l->config, s);
-
-		if (s->later && origin->kind != ORIGIN_DEFAULT && item.count == 1 &&
-		    strcmp(item.values[0], s->fallback) != 0)
-			report_warning(l->report, origin->place, NULL,
-			    "%s has no effect in this version", s->key);
-	}
-}
-
 void
 loading_check(struct loading * l)
 {
@@ -130,5 +113,4 @@ loading_check(struct loading * l)
 	check_retry(l);
 	check_rabbitmq(l);
 	check_files(l);
-	check_effect(l);
 }

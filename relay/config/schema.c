@@ -138,8 +138,7 @@ const struct setting schema[] = {
 	    .fallback = "1s", .min = CLOCK_MS(1), .max = CLOCK_S(3600)},
 
 	{.key = "http.listen", .type = SETTING_STRING, AT(http.listen),
-	    .fallback = "127.0.0.1:9464", .nullable = true, .check = check_listen,
-	    .later = true},
+	    .fallback = "127.0.0.1:9464", .nullable = true, .check = check_listen},
 
 	{.key = "log.level", .type = SETTING_ENUM, AT(log.level), .fallback = "info",
 	    .choices = level_choices},

@@ -38,7 +38,6 @@ struct setting {
 	const char * const * choices;             /* SETTING_ENUM, NULL ends it */
 	const char * (*check)(const char * text); /* strings: NULL, or what it should be */
 	enum config_secret secret;
-	bool later; /* read, but without effect in this version */
 };
 
 extern const struct setting schema[];

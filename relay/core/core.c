@@ -287,6 +287,18 @@ core_lease(struct core * core, clock_ns until)
 	core->lease = until;
 }
 
+const struct core_latencies *
+core_latencies(const struct core * core)
+{
+	return (&core->latencies);
+}
+
+void
+core_wall_clock(struct core * core, clock_ns offset)
+{
+	core->wall_offset = offset;
+}
+
 void
 core_count(const struct core * core, struct core_counts * counts)
 {

@@ -6,6 +6,7 @@
 #include <stdint.h>
 
 #include "base/clock.h"
+#include "base/histogram.h"
 #include "core/delayed.h"
 #include "core/message.h"
 
@@ -320,5 +321,25 @@ struct core_counts {
 };
 
 void core_count(const struct core * core, struct core_counts * counts);
+
+/* How long confirms took. */
+struct core_latencies {
+	struct histogram confirm; /* since the message was published, again and again
+	                             if need be */
+	struct histogram commit;  /* since created_at, of fresh ones */
+};
+
+/**
+ * core_latencies(core):
+ * Since core_new.
+ */
+const struct core_latencies * core_latencies(const struct core * core);
+
+/**
+ * core_wall_clock(core, offset):
+ * So much later than ${now} it is by the calendar: nanoseconds since 1970.
+ * For core_latencies alone.
+ */
+void core_wall_clock(struct core * core, clock_ns offset);
 
 #endif /* CORE_CORE_H */

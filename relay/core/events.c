@@ -177,18 +177,34 @@ on_refused(struct core * core, clock_ns now, uint32_t place, enum core_outcome o
 	text_unref(text);
 }
 
+/* Beyond the year 2255 nanoseconds do not fit; nobody waits for so long. */
+#define CREATED_MAX_S INT64_C(9000000000)
+
+static void
+measure(struct core * core, clock_ns now, clock_ns since, const struct message * message)
+{
+	histogram_add(&core->latencies.confirm, now - since);
+	if (message->origin == MESSAGE_FRESH && message->timestamp_s >= 0 &&
+	    message->timestamp_s < CREATED_MAX_S)
+		histogram_add(&core->latencies.commit,
+		    now + core->wall_offset - CLOCK_S(message->timestamp_s) -
+			CLOCK_US(message->timestamp_us));
+}
+
 void
 core_on_settled(struct core * core, clock_ns now, uint64_t ticket, enum core_outcome outcome,
     struct bytes reason)
 {
 	uint32_t place = (uint32_t)ticket;
 	const struct row * row;
+	clock_ns since;
 
 	if (place >= core->rows.places)
 		return;
 	row = rows_at(&core->rows, place);
 	if (row->state != ROW_IN_FLIGHT || ticket_of(row, place) != ticket)
 		return;
+	since = row->since;
 	flight_end(core, place);
 	if (outcome == CORE_NOT_TAKEN) {
 		on_not_taken(core, place);
@@ -198,6 +214,7 @@ core_on_settled(struct core * core, clock_ns now, uint64_t ticket, enum core_out
 		policy_answered(core, place);
 	if (outcome == CORE_CONFIRMED) {
 		core->counts.confirmed++;
+		measure(core, now, since, row->message);
 		policy_delivered(core, place);
 	} else
 		on_refused(core, now, place, outcome, reason);

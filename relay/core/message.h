@@ -27,10 +27,21 @@ enum message_origin {
  * points into memory of the batch; absent values are BYTES_NONE.
  */
 struct message {
+	/* What is asked for at each confirm stands first, in one cache line. */
 	int64_t id;           /* outbox.message.id: header x-outbox-id */
 	uint64_t key;         /* hash of ordering_key; 0: none */
 	struct batch * batch; /* owns its memory: the batch it came in, or one that lists nothing */
-	struct bytes exchange; /* "" is the default exchange */
+	int64_t timestamp_s;  /* created: seconds since 1970, or MESSAGE_UNFIT ... */
+	int64_t expiration_ms; /* -1: none; MESSAGE_UNFIT */
+	uint32_t timestamp_us; /* ... and below 1,000,000 microseconds more */
+	uint32_t attempts;     /* refused so often so far */
+	int16_t priority;      /* 0..255; -1: none; MESSAGE_UNFIT */
+	bool persistent;
+	bool held;              /* fresh or scheduled: earlier messages of its key
+	                                    wait in the database */
+	uint8_t origin;         /* enum message_origin */
+	uint8_t message_id[16]; /* UUID, network order */
+	struct bytes exchange;  /* "" is the default exchange */
 	struct bytes routing_key;
 	struct bytes body;
 	struct bytes ordering_key; /* header x-ordering-key */
@@ -41,15 +52,6 @@ struct message {
 	struct bytes content_encoding;
 	struct bytes correlation_id;
 	struct bytes reply_to;
-	int64_t timestamp_s;   /* seconds since 1970, or MESSAGE_UNFIT */
-	int64_t expiration_ms; /* -1: none; MESSAGE_UNFIT */
-	int16_t priority;      /* 0..255; -1: none; MESSAGE_UNFIT */
-	bool persistent;
-	bool held;              /* fresh or scheduled: earlier messages of its key
-	                                    wait in the database */
-	uint8_t origin;         /* enum message_origin */
-	uint8_t message_id[16]; /* UUID, network order */
-	uint32_t attempts;      /* refused so often so far */
 };
 
 /*

@@ -92,6 +92,8 @@ struct core {
 	clock_ns mark_due; /* one interval after the last one began */
 
 	struct core_counts counts;
+	struct core_latencies latencies;
+	clock_ns wall_offset;
 };
 
 static inline clock_ns

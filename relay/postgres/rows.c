@@ -204,13 +204,14 @@ body(const struct row * row)
 	return (json(row->columns[PAYLOAD_JSON]));
 }
 
-/* Seconds since 1970; below 0 for whatever AMQP has no timestamp for, as "infinity". */
-static int64_t
-timestamp_s(int64_t us)
+/* Unfit is whatever AMQP has no timestamp for, as "infinity". */
+static void
+set_timestamp(struct message * m, int64_t us)
 {
-	if (us < -WIRE_EPOCH_US || us > INT64_MAX - WIRE_EPOCH_US)
-		return (MESSAGE_UNFIT);
-	return ((us + WIRE_EPOCH_US) / 1000000);
+	bool fit = us >= -WIRE_EPOCH_US && us <= INT64_MAX - WIRE_EPOCH_US;
+
+	m->timestamp_s = fit ? (us + WIRE_EPOCH_US) / 1000000 : MESSAGE_UNFIT;
+	m->timestamp_us = fit ? (uint32_t)((us + WIRE_EPOCH_US) % 1000000) : 0;
 }
 
 /* -1 says that a property is absent; a negative one is there, and unfit. */
@@ -231,7 +232,7 @@ make_message(const struct row * row, struct message * m, char * arena)
 	m->origin = MESSAGE_FRESH;
 	m->attempts = 0;
 	memcpy(m->message_id, c[MESSAGE_ID].data, sizeof(m->message_id));
-	m->timestamp_s = timestamp_s(wire_read_int64(c[CREATED_AT].data));
+	set_timestamp(m, wire_read_int64(c[CREATED_AT].data));
 	m->persistent = c[PERSISTENT].data[0] != 0;
 	m->exchange = place(c[EXCHANGE], &arena);
 	m->routing_key = place(c[ROUTING_KEY], &arena);

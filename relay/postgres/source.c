@@ -33,6 +33,7 @@
 #include "postgres/recording.h"
 #include "postgres/rotation.h"
 #include "postgres/sql.h"
+#include "postgres/survey.h"
 #include "postgres/wake.h"
 #include "postgres/wire.h"
 
@@ -61,6 +62,7 @@ struct source {
 	struct pooler * pooler;
 	struct wake * wake;
 	struct rotation * rotation;
+	struct survey * survey; /* NULL: nobody watches */
 	char * guard_schema;
 	char * guard_record;
 	char * lead_try;
@@ -92,8 +94,10 @@ static const char * const connection_settings[] = {"search_path", SQL_SEARCH_PAT
     "local", "default_transaction_isolation", "read committed", "statement_timeout", "60s",
     "idle_in_transaction_session_timeout", "60s", "lock_timeout", LOCK_TIMEOUT, NULL};
 
+/* The survey goes this way, too. */
 static const char * const listener_settings[] = {"search_path", SQL_SEARCH_PATH,
-    "statement_timeout", "10s", NULL};
+    "statement_timeout", "10s", "lock_timeout", "1s", "enable_seqscan", "off", "enable_bitmapscan",
+    "off", "jit", "off", NULL};
 
 static void source_on_fetched(void * context, struct batch * batch, uint64_t interval,
     bool exhausted, const struct error * e);
@@ -140,6 +144,10 @@ source_new(const struct source_options * options, const struct source_events * e
 	source->delayed = delayed_new(options->schema, source_on_found, source);
 	source->rotation = rotation_new(options->schema);
 	source->paused = paused_new(options->schema, source_on_paused, source);
+	if (options->survey)
+		source->survey = survey_new(options->schema,
+		    &(struct survey_events){.backlog = events->backlog, .newest = events->newest},
+		    context);
 	source->pooler = pooler_new(&source->connection_options, source_on_pooler, source);
 	source->wake = wake_new(&(struct wake_options){.schema = options->schema,
 	    .listen = options->listen,
@@ -163,7 +171,8 @@ source_new(const struct source_options * options, const struct source_events * e
 		    source_on_recorded, source);
 	if (source->connection == NULL || source->recording == NULL || source->delayed == NULL ||
 	    source->rotation == NULL || source->paused == NULL || source->pooler == NULL ||
-	    source->wake == NULL || source->guard_schema == NULL || source->guard_record == NULL ||
+	    (options->survey && source->survey == NULL) || source->wake == NULL ||
+	    source->guard_schema == NULL || source->guard_record == NULL ||
 	    source->lead_try == NULL || source->lead_end_stuck == NULL) {
 		error_set(e, EXIT_BUG, "out of memory");
 		source_free(source);
@@ -186,6 +195,7 @@ source_free(struct source * source)
 	wake_free(source->wake);
 	pooler_free(source->pooler);
 	paused_free(source->paused);
+	survey_free(source->survey);
 	rotation_free(source->rotation);
 	delayed_free(source->delayed);
 	connection_free(source->connection);
@@ -208,6 +218,8 @@ source_go_down(struct source * source, const struct error * e, bool fatal)
 	connection_close(source->connection);
 	pooler_stop(source->pooler);
 	wake_stop(source->wake);
+	if (source->survey != NULL)
+		survey_stop(source->survey);
 	retry_in = fatal ? CLOCK_NEVER : backoff_next(&source->backoff);
 	source->retry_at = fatal ? CLOCK_NEVER : source->now + retry_in;
 	if (led)
@@ -275,6 +287,8 @@ source_on_record(void * context, PGresult ** result, const struct error * e)
 	delayed_start(source->delayed, source->connection, source->now);
 	rotation_start(source->rotation, source->connection, source->now);
 	wake_start(source->wake, source->connection, source->now, source->schema.has_trigger);
+	if (source->survey != NULL)
+		survey_start(source->survey, source->now);
 	source->state = LEADING;
 	if (source->options.listen && !source->schema.has_trigger)
 		log_warn("wake_trigger_missing",
@@ -523,6 +537,19 @@ source_second_connection(const struct source * source)
 	return (wake_listener(source->wake));
 }
 
+/* By the connection where nobody waits for anything, if there is such a one. */
+static void
+source_turn_survey(struct source * source)
+{
+	struct connection * listener = wake_listener(source->wake);
+
+	if (source->survey != NULL)
+		survey_turn(source->survey,
+		    listener != NULL && connection_is_open(listener) ? listener :
+								       source->connection,
+		    source->now);
+}
+
 static void
 source_turn_leading(struct source * source, bool listener_readable)
 {
@@ -534,6 +561,7 @@ source_turn_leading(struct source * source, bool listener_readable)
 	    source->now - connection_last_sent(source->connection) >= LEAD_HEARTBEAT)
 		connection_send(source->connection, source->now, "SELECT 1", 0, NULL, NULL, NULL);
 	wake_turn(source->wake, source->now, listener_readable);
+	source_turn_survey(source);
 }
 
 static bool
@@ -613,6 +641,8 @@ source_deadline(const struct source * source)
 	deadline = clock_min(deadline, recording_deadline(source->recording));
 	deadline = clock_min(deadline, rotation_deadline(source->rotation));
 	deadline = clock_min(deadline, paused_deadline(source->paused));
+	if (source->survey != NULL)
+		deadline = clock_min(deadline, survey_deadline(source->survey));
 	return (clock_min(deadline, connection_last_sent(source->connection) + LEAD_HEARTBEAT));
 }
 
@@ -622,6 +652,25 @@ source_lease(const struct source * source)
 	if (source->state != LEADING || source->failed)
 		return (0);
 	return (connection_proof(source->connection) + LEAD_LEASE);
+}
+
+void
+source_want_newest(struct source * source, bool wanted)
+{
+	if (source->survey != NULL)
+		survey_want_newest(source->survey, wanted);
+}
+
+const struct wake_counts *
+source_wakeups(const struct source * source)
+{
+	return (wake_counts(source->wake));
+}
+
+const char *
+source_database(const struct source * source)
+{
+	return (connection_database(source->connection));
 }
 
 void

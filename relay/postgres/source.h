@@ -7,8 +7,10 @@
 
 #include "base/clock.h"
 #include "base/error.h"
+#include "core/backlog.h"
 #include "core/delayed.h"
 #include "core/message.h"
+#include "postgres/wake.h"
 
 /*
  * The outbox as a stream of rows: connects (and again after a loss), competes
@@ -28,6 +30,7 @@ struct source_options {
 	bool wait_for_flush;
 	bool strict; /* look up which keys are held */
 	bool listen; /* false: poll only, one connection */
+	bool survey; /* read how much waits, every few seconds, while it leads */
 	clock_ns poll_interval;
 	uint64_t seed;
 };
@@ -63,6 +66,10 @@ struct source_events {
 	void (*found)(void * context, const struct found * found);
 	/* Answer to source_record: committed. */
 	void (*recorded)(void * context);
+	/* With options.survey: how much waits, and, while somebody wants to know,
+	 * the newest delayed and dead messages. */
+	void (*backlog)(void * context, const struct backlog * backlog);
+	void (*newest)(void * context, const struct backlog_newest * newest);
 };
 
 struct source * source_new(const struct source_options * options,
@@ -123,6 +130,24 @@ void source_record(struct source * source, clock_ns now, const struct source_mar
  * relay leads, plus the lease.  0 while it does not lead.
  */
 clock_ns source_lease(const struct source * source);
+
+/**
+ * source_want_newest(source, wanted):
+ * Whether newest events are wanted.
+ */
+void source_want_newest(struct source * source, bool wanted);
+
+/**
+ * source_wakeups(source):
+ * Reads that ended a wait, since the start.
+ */
+const struct wake_counts * source_wakeups(const struct source * source);
+
+/**
+ * source_database(source):
+ * Its name; "" while not connected.
+ */
+const char * source_database(const struct source * source);
 
 /**
  * source_close(source, now):

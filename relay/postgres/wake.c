@@ -69,6 +69,7 @@ struct wake {
 	clock_ns last_sleep;
 	clock_ns listen_retry;
 	int64_t warned;
+	struct wake_counts counts;
 };
 
 static void
@@ -238,6 +239,12 @@ wake_advise(struct wake * wake, clock_ns now)
 		wake->state = TRYING;
 		connection_send_prepared(wake->main, now, "gate", 0, NULL, wake_on_gate, wake);
 	}
+	if (wake->notified)
+		wake->counts.notify++;
+	else if (asleep)
+		wake->counts.timer++;
+	else
+		wake->counts.poll++;
 	wake->woken = wake->notified;
 	wake->notified = false;
 	return (WAKE_READ);
@@ -288,6 +295,12 @@ wake_deadline(const struct wake * wake)
 	if (wake->state == ASLEEP && wake->notified)
 		return (0);
 	return (wake->next_read);
+}
+
+const struct wake_counts *
+wake_counts(const struct wake * wake)
+{
+	return (&wake->counts);
 }
 
 struct connection *

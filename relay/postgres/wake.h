@@ -2,6 +2,7 @@
 #define POSTGRES_WAKE_H
 
 #include <stdbool.h>
+#include <stdint.h>
 
 #include "base/clock.h"
 #include "postgres/connection.h"
@@ -74,6 +75,17 @@ enum wake_advice wake_advise(struct wake * wake, clock_ns now);
 bool wake_read_found(struct wake * wake, clock_ns now, bool rows);
 
 clock_ns wake_deadline(const struct wake * wake);
+
+/**
+ * wake_counts(wake):
+ * Reads that ended a wait, since the start.
+ */
+struct wake_counts {
+	uint64_t notify; /* a writer's NOTIFY */
+	uint64_t timer;  /* a sleep that ran out */
+	uint64_t poll;   /* a short pause while awake */
+};
+const struct wake_counts * wake_counts(const struct wake * wake);
 
 /**
  * wake_listener(wake):

@@ -575,19 +575,6 @@ a_password_that_everybody_may_read_is_a_warning(void ** state)
 }
 
 static void
-what_has_no_effect_yet_is_a_warning(void ** state)
-{
-	struct loaded l;
-
-	(void)state;
-	load(&l, "http: {listen: \"127.0.0.1:1\"}\nretry: {max_attempts: 10}\n", NULL);
-	assert_int_equal(l.result, 0);
-	assert_int_equal(l.report.warnings, 1);
-	assert_says(&l, "FILE:1:16: warning: http.listen has no effect in this version");
-	drop(&l);
-}
-
-static void
 no_complaint_repeats_a_secret(void ** state)
 {
 	struct loaded l;
@@ -645,7 +632,6 @@ main(void)
 	    cmocka_unit_test(a_lowered_window_lowers_the_usual_batch),
 	    cmocka_unit_test(credentials_and_neighbours_are_found),
 	    cmocka_unit_test(a_password_that_everybody_may_read_is_a_warning),
-	    cmocka_unit_test(what_has_no_effect_yet_is_a_warning),
 	    cmocka_unit_test(no_complaint_repeats_a_secret),
 	    cmocka_unit_test(every_key_is_documented_with_its_default),
 	};
