@@ -13,6 +13,7 @@ INCLUDEDIR ?= $(PREFIX)/include
 SYSCONFDIR ?= /etc
 MANDIR ?= $(PREFIX)/share/man
 UNITDIR ?= $(PREFIX)/lib/systemd/system
+ZSHDIR ?= $(PREFIX)/share/zsh/site-functions
 PYTHON ?= /usr/bin/python3
 
 PKGS = libpq librabbitmq yaml-0.1 libssl libcrypto jansson libmicrohttpd
@@ -254,7 +255,15 @@ bench-quick: ## the same in under three minutes
 UNITS = $(wildcard systemd/*.service systemd/*.timer)
 MAN_PAGES = $(wildcard docs/man/*.[0-9])
 EXAMPLES = $(filter-out config/outbox-relay.yaml,$(wildcard config/*.yaml config/*.json))
-install: all ## install under PREFIX (default /usr/local) and DESTDIR
+COMPLETION = $(BUILD)/completion
+# Made by running the program; a part of "all" would need one that runs wherever it is built.
+completion: $(COMPLETION)/bash $(COMPLETION)/zsh
+$(COMPLETION)/%: $(BUILD)/outbox-relay relay/cli/completion.sh
+	@mkdir -p $(@D)
+	relay/cli/completion.sh $< $* >$@.new
+	@mv $@.new $@
+
+install: all completion ## install under PREFIX (default /usr/local) and DESTDIR
 	install -D -m 755 $(BUILD)/outbox-relay $(DESTDIR)$(PREFIX)/bin/outbox-relay
 	for name in $(CLIENT_NAMES); do \
 		install -D -m 644 include/$$name.h $(DESTDIR)$(INCLUDEDIR)/$$name.h && \
@@ -275,6 +284,8 @@ install: all ## install under PREFIX (default /usr/local) and DESTDIR
 	for f in $(UNITS); do \
 		sed 's|/usr/local/bin/|$(PREFIX)/bin/|' $$f >$(DESTDIR)$(UNITDIR)/$${f##*/} && \
 		chmod 644 $(DESTDIR)$(UNITDIR)/$${f##*/} || exit 1; done
+	install -D -m 644 $(COMPLETION)/bash $(DESTDIR)$(PREFIX)/share/bash-completion/completions/outbox-relay
+	install -D -m 644 $(COMPLETION)/zsh $(DESTDIR)$(ZSHDIR)/_outbox-relay
 	for f in $(MAN_PAGES); do \
 		install -D -m 644 $$f $(DESTDIR)$(MANDIR)/man$${f##*.}/$${f##*/} || exit 1; done
 
@@ -284,6 +295,7 @@ uninstall: ## remove what install put there (never a configuration)
 		$(foreach end,a so so.$(CLIENT_MAJOR) so.$(CLIENT_VERSION),$(CLIENT_NAMES:%=$(DESTDIR)$(LIBDIR)/lib%.$(end)))
 	rm -rf $(DESTDIR)$(PREFIX)/share/outbox-relay $(DESTDIR)$(PREFIX)/share/doc/outbox-relay
 	rm -f $(DESTDIR)$(SYSCONFDIR)/outbox-relay/outbox-relay.yaml.sample
+	rm -f $(DESTDIR)$(PREFIX)/share/bash-completion/completions/outbox-relay $(DESTDIR)$(ZSHDIR)/_outbox-relay
 	rm -f $(patsubst systemd/%,$(DESTDIR)$(UNITDIR)/%,$(UNITS))
 	rm -f $(foreach page,$(MAN_PAGES),$(DESTDIR)$(MANDIR)/man$(lastword $(subst ., ,$(page)))/$(notdir $(page)))
 
@@ -303,6 +315,6 @@ help: ## list the targets
 FORCE:
 .PHONY: FORCE all debug test unit-tests drivers everything check-unit check-integration check-simulation check-planted check-chaos check-inbox asan tsan \
 	check-torture torture-objects coverage fuzz fuzz-objects fuzz-programs \
-	lint format format-check demo bench bench-quick bench-programs install uninstall dist clean help
+	lint format format-check demo bench bench-quick bench-programs completion install uninstall dist clean help
 .SECONDARY:
 .DELETE_ON_ERROR:
