@@ -32,27 +32,27 @@ choose_file(const struct cli_arguments * arguments)
 
 /* Load the configuration, set up the log, say what is wrong; an exit code. */
 static int
-load(struct config * config, const struct cli_arguments * arguments)
+load(struct config * config, const struct cli_arguments * arguments, struct config_report * report)
 {
 	struct config_request request = choose_file(arguments);
-	struct config_report report = {0};
 	int code = EXIT_WELL;
 
-	config_load(config, &request, &report);
-	if (!report.out_of_memory)
-		check_servers(config, &report);
-	if (report.out_of_memory)
+	config_load(config, &request, report);
+	if (!report->out_of_memory)
+		check_servers(config, report);
+	if (report->out_of_memory)
 		code = EXIT_BUG;
-	else if (report.errors > 0)
+	else if (report->errors > 0)
 		code = EXIT_CONFIGURATION;
 	else
 		log_configure((enum log_level)config->log.level,
 		    (enum log_format)config->log.format);
+	if (code != EXIT_BUG && arguments->command->judges)
+		return (EXIT_WELL);
 	if (code == EXIT_WELL && arguments->command->daemon)
-		config_report_log(&report);
+		config_report_log(report);
 	else
-		config_report_print(&report, stderr);
-	config_report_free(&report);
+		config_report_print(report, stderr);
 	return (code);
 }
 
@@ -70,6 +70,7 @@ int
 main(int argc, char ** argv)
 {
 	struct cli_arguments arguments;
+	struct config_report report = {0};
 	struct config config = {0};
 	int code;
 
@@ -82,13 +83,15 @@ main(int argc, char ** argv)
 		return (finish_output(code));
 
 	/* Load the configuration; log as it says. */
-	code = load(&config, &arguments);
+	code = load(&config, &arguments, &report);
+	arguments.report = &report;
 
 	/* Do what the command is for. */
 	if (code == EXIT_WELL)
 		code = arguments.command->run(&arguments, &config);
 
 	/* Leave nothing behind. */
+	config_report_free(&report);
 	config_free(&config);
 	return (finish_output(code));
 }

@@ -259,6 +259,8 @@ enquiry_open(const struct enquiry_options * options, struct error * e)
 	if (url_parse(&q->url, options->url, e))
 		goto fail;
 	url_describe(&q->url, q->described);
+	if (q->url.connection_timeout_ms >= 0)
+		q->options.timeout = CLOCK_MS(q->url.connection_timeout_ms);
 	if (connect_transport(q, &why) || log_in(q, &why)) {
 		error_set(e, why.code, "%s: %s", q->described, why.text);
 		e->amqp_code = why.amqp_code;

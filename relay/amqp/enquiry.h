@@ -23,7 +23,7 @@ struct enquiry_options {
 	bool external_auth;
 	struct link_tls tls;
 	const char * connection_name;
-	clock_ns timeout; /* to connect, and for each answer */
+	clock_ns timeout; /* to connect, and for each answer; the url may have its own */
 };
 
 enum enquiry_answer {

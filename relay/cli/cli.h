@@ -33,8 +33,9 @@ struct cli_option {
 
 struct cli_arguments {
 	const struct cli_command * command;
-	const char * config_file; /* as named by --config; NULL: not */
-	size_t word_count;        /* what is no option, behind the command */
+	const char * config_file;            /* as named by --config; NULL: not */
+	const struct config_report * report; /* what was said of the configuration */
+	size_t word_count;                   /* what is no option, behind the command */
 	const char * words[CLI_WORDS_MAX];
 	const char * values[CLI_OPTIONS_MAX]; /* beside command->options; NULL: not given */
 };
@@ -49,9 +50,10 @@ struct cli_command {
 	const char * example;
 	const struct cli_option * options; /* NULL: none */
 	bool daemon;                       /* what it has to say goes to the log */
+	bool judges;                       /* it tells itself what arguments->report holds */
 
 	/* Does it; returns an enum exit_code.  Data goes to stdout, all else to
-	 * stderr (cli_fail).  The configuration is valid. */
+	 * stderr (cli_fail).  The configuration is valid, unless it judges that. */
 	int (*run)(const struct cli_arguments * arguments, const struct config * config);
 };
 

@@ -2,6 +2,7 @@
 
 #include "cli/check.h"
 #include "cli/dead.h"
+#include "cli/doctor.h"
 #include "cli/inbox.h"
 #include "cli/message.h"
 #include "cli/migrate.h"
@@ -42,6 +43,7 @@ const struct cli_command * const cli_commands[] = {
     &cli_run,
     &cli_probe,
     &cli_check,
+    &cli_doctor,
     &cli_migrate,
     &cli_status,
     &cli_message,

@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/shell.h"
 #include "config/loading.h"
 
 /*
@@ -70,24 +71,35 @@ check_rabbitmq(struct loading * l)
 static void
 check_file(struct loading * l, const struct setting * setting, const char * path)
 {
-	bool private = strstr(setting->key, "password") != NULL ||
+	bool secret = strstr(setting->key, "password") != NULL ||
 	    strstr(setting->key, "key_file") != NULL;
 	struct place place = loading_origin(l->config, setting)->place;
 	struct stat status = {0};
 	const char * problem = NULL;
+	char remedy[400], quoted[300];
 
+	errno = 0;
 	if (access(path, R_OK) != 0 || stat(path, &status) != 0)
 		problem = strerror(errno);
 	else if (S_ISDIR(status.st_mode))
 		problem = strerror(EISDIR);
-	if (problem != NULL)
-		report_error(l->report, place,
-		    "create it or let the user of the relay read it; a relative name is looked"
-		    " up in $CREDENTIALS_DIRECTORY, then beside the configuration",
-		    "%s: cannot read %.300s: %s", setting->key, path, problem);
-	else if (private && (status.st_mode & S_IROTH) != 0)
-		report_warning(l->report, place, "chmod 640 it", "%s: everybody may read %.300s",
+	shell_quote(quoted, sizeof(quoted), path);
+	if (problem != NULL) {
+		if (errno == ENOENT && strstr(setting->key, "password") != NULL)
+			snprintf(remedy, sizeof(remedy),
+			    "(umask 077; cat >%s)  # type the password, Enter, Ctrl-D", quoted);
+		else
+			snprintf(remedy, sizeof(remedy),
+			    "create it or let the user of the relay read it; a relative name is "
+			    "looked up in $CREDENTIALS_DIRECTORY, then beside the configuration");
+		report_error(l->report, place, remedy, "%s: cannot read %.300s: %s", setting->key,
+		    path, problem);
+	}
+	if (problem == NULL && secret && (status.st_mode & S_IROTH) != 0) {
+		snprintf(remedy, sizeof(remedy), "chmod o-rwx %s", quoted);
+		report_warning(l->report, place, remedy, "%s: everybody may read %.300s",
 		    setting->key, path);
+	}
 }
 
 static void

@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/shell.h"
 #include "base/suggest.h"
 #include "config/expand.h"
 #include "config/loading.h"
@@ -64,10 +65,15 @@ expand_node(struct loading * l, const struct setting * setting, const struct nod
 		    "set the variable, or write $$ for a $ of the value itself", "%s: %s",
 		    setting->key, why);
 	if (setting->secret != CONFIG_PUBLIC && l->world_readable &&
-	    value_holds_password(node->text))
-		report_warning(l->report, node_place(l, node),
-		    "chmod 640 the file, or use password_file or ${NAME}",
+	    value_holds_password(node->text)) {
+		char remedy[400], quoted[300];
+
+		snprintf(remedy, sizeof(remedy),
+		    "chmod o-rwx %s  # or use password_file or ${NAME}",
+		    shell_quote(quoted, sizeof(quoted), l->request->file));
+		report_warning(l->report, node_place(l, node), remedy,
 		    "%s holds a password, and everybody may read this file", setting->key);
+	}
 	return (text);
 }
 

@@ -566,7 +566,7 @@ a_password_that_everybody_may_read_is_a_warning(void ** state)
 	assert_int_equal(l.report.warnings, 1);
 	assert_says(&l,
 	    "FILE:1:19: warning: rabbitmq.urls holds a password, and everybody may read "
-	    "this file; chmod 640");
+	    "this file; chmod o-rwx");
 	assert_null(strstr(l.said, "hunter2"));
 	drop(&l);
 	load(&l, text, NULL);
