@@ -33,7 +33,8 @@ echo '#include "http/page.h"'
 echo
 printf 'const char page_policy[] = "%s";\n\n' "$policy"
 echo 'const char page_html[] = {'
-od -An -v -tx1 "$page" | sed 's/ \(..\)/0x\1, /g; s/^/\t/; s/ $//'
+# As characters: whether char has a sign is the compiler's affair.
+od -An -v -tx1 "$page" | sed "s/ \(..\)/'\\\\x\1', /g; s/^/\t/; s/ $//"
 echo '};'
 echo
 echo 'const size_t page_size = sizeof(page_html);'

@@ -4,6 +4,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 
+#include "base/utf8.h"
 #include "base/version.h"
 
 /*
@@ -35,6 +36,28 @@ static void __attribute__((format(printf, 2, 3))) line(struct writer * w, const 
 		w->failed = true;
 	else
 		buffer_added(w->out, (size_t)len);
+}
+
+/* A label whose value comes from outside, as Prometheus wants it: valid UTF-8, with three escapes. */
+static void
+label(struct writer * w, const char * name, const char * value)
+{
+	const unsigned char * p = (const unsigned char *)value;
+
+	line(w, ",%s=\"", name);
+	while (*p != '\0') {
+		size_t len = utf8_length(p);
+
+		if (len == 0) {
+			line(w, "\xef\xbf\xbd");
+			len = 1;
+		} else if (*p == '\n')
+			line(w, "\\n");
+		else
+			line(w, "%s%.*s", *p == '\\' || *p == '"' ? "\\" : "", (int)len, p);
+		p += len;
+	}
+	line(w, "\"");
 }
 
 static void
@@ -78,8 +101,12 @@ histogram(struct writer * w, const char * name, const struct histogram * h, cons
 static void
 write_peers(struct writer * w, const struct stats * s)
 {
-	head(w, "build_info", "gauge", "Always 1; the version is a label.");
-	line(w, PREFIX "build_info{version=\"%s\"} 1\n", VERSION);
+	head(w, "build_info", "gauge",
+	    "Always 1; labels: the version, and which outbox this relay serves.");
+	line(w, PREFIX "build_info{version=\"%s\"", VERSION);
+	label(w, "database", s->database);
+	label(w, "schema", s->schema);
+	line(w, "} 1\n");
 	gauge(w, "start_timestamp_seconds", (double)s->started_at_ms / 1000,
 	    "When this process started, in seconds since 1970.");
 	gauge(w, "ready", s->reason_count == 0, "1 if it publishes: as /readyz says.");
