@@ -1,45 +1,21 @@
 #include <errno.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
-#include <unistd.h>
 
 #include "base/error.h"
 #include "base/log.h"
-#include "cli/check.h"
 #include "cli/cli.h"
+#include "cli/configure.h"
 #include "config/config.h"
-
-#define DEFAULT_FILE "/etc/outbox-relay/outbox-relay.yaml"
-
-/* Only the file that nobody named may be missing. */
-static struct config_request
-choose_file(const struct cli_arguments * arguments)
-{
-	const char * named = arguments->config_file;
-
-	if (named == NULL)
-		named = getenv("OUTBOX_RELAY_CONFIG");
-	if (named != NULL && named[0] == '\0' && arguments->config_file == NULL)
-		named = NULL;
-	return ((struct config_request){
-	    .file = named != NULL ? named : DEFAULT_FILE,
-	    .file_required = named != NULL,
-	    .environment = environ,
-	});
-}
 
 /* Load the configuration, set up the log, say what is wrong; an exit code. */
 static int
 load(struct config * config, const struct cli_arguments * arguments, struct config_report * report)
 {
-	struct config_request request = choose_file(arguments);
 	int code = EXIT_WELL;
 
-	config_load(config, &request, report);
-	if (!report->out_of_memory)
-		check_servers(config, report);
+	configure_load(config, arguments, report);
 	if (report->out_of_memory)
 		code = EXIT_BUG;
 	else if (report->errors > 0)

@@ -25,14 +25,14 @@ static const struct cli_option run_options[] = {
 static int
 run(const struct cli_arguments * arguments, const struct config * config)
 {
-	return (run_command(config, cli_flag(arguments, "until-empty")));
+	return (run_command(arguments, config, cli_flag(arguments, "until-empty")));
 }
 
 static const struct cli_command cli_run = {
     .name = "run",
     .summary = "publish what the outbox holds, until told to stop",
     .description = "The daemon. SIGTERM and SIGINT finish what is in flight, record it and end;\n"
-		   "a second signal ends at once.",
+		   "a second signal ends at once. SIGHUP reads the configuration again.",
     .example = "outbox-relay run --config outbox-relay.yaml",
     .options = run_options,
     .daemon = true,

@@ -261,6 +261,17 @@ daemon_tell_status(struct daemon * d)
 	notify_status("%s", d->status);
 }
 
+/* It takes as long as reading a file. */
+static void
+daemon_reload(struct daemon * d)
+{
+	if (d->stopping)
+		return;
+	notify_reloading();
+	reload_now(d->options->reload, d->core);
+	notify_reloaded();
+}
+
 static void
 daemon_take_signal(struct daemon * d)
 {
@@ -268,6 +279,10 @@ daemon_take_signal(struct daemon * d)
 
 	if (read(d->signals, &info, sizeof(info)) != (ssize_t)sizeof(info))
 		return;
+	if (info.ssi_signo == SIGHUP) {
+		daemon_reload(d);
+		return;
+	}
 	if (d->stopping) {
 		log_warn("stopping_at_once", LOG_STR("reason", "a second signal"));
 		daemon_end(d, NULL);
@@ -346,6 +361,7 @@ daemon_turn(struct daemon * d)
 	    &(struct telling_parts){.core = d->core,
 		.source = d->source,
 		.broker = d->broker,
+		.pausing = &d->pausing,
 		.stopping = d->stopping});
 	notify_alive(d->now);
 }
@@ -359,6 +375,7 @@ daemon_open_signals(struct error * e)
 	sigemptyset(&set);
 	sigaddset(&set, SIGTERM);
 	sigaddset(&set, SIGINT);
+	sigaddset(&set, SIGHUP);
 	sigprocmask(SIG_BLOCK, &set, NULL);
 	signal(SIGPIPE, SIG_IGN);
 	if ((fd = signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK)) < 0)

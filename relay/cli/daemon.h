@@ -5,6 +5,7 @@
 
 #include "base/error.h"
 #include "cli/broker.h"
+#include "cli/reload.h"
 #include "cli/telling.h"
 #include "core/core.h"
 #include "postgres/source.h"
@@ -19,7 +20,8 @@ struct daemon_options {
 	struct source_options source;
 	struct broker_options broker;
 	struct telling_options telling;
-	bool until_empty; /* end with success once nothing is pending */
+	struct reload * reload; /* for SIGHUP; borrowed */
+	bool until_empty;       /* end with success once nothing is pending */
 };
 
 /**
@@ -27,6 +29,7 @@ struct daemon_options {
  * Run until SIGTERM or SIGINT, until nothing is pending, or until only a
  * person can help.  On a signal: finish what is in flight, record it, close
  * the link, release the lead last, within 5 s; on a second one leave at once.
+ * On SIGHUP: reload.
  * Returns EXIT_WELL, or another code with ${e}.
  */
 enum exit_code daemon_run(const struct daemon_options * options, struct error * e);

@@ -14,6 +14,7 @@
 #include <string.h>
 #include <sys/socket.h>
 #include <sys/un.h>
+#include <time.h>
 #include <unistd.h>
 
 /* The watchdog belongs to the process, like the log. */
@@ -80,6 +81,24 @@ void
 notify_stopping(void)
 {
 	tell("STOPPING=1\nSTATUS=finishing what is in flight");
+}
+
+void
+notify_reloading(void)
+{
+	struct timespec now;
+	char text[80];
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	snprintf(text, sizeof(text), "RELOADING=1\nMONOTONIC_USEC=%lld",
+	    (long long)now.tv_sec * 1000000 + now.tv_nsec / 1000);
+	tell(text);
+}
+
+void
+notify_reloaded(void)
+{
+	tell("READY=1");
 }
 
 void

@@ -11,6 +11,10 @@
 void notify_ready(void);
 void notify_stopping(void);
 
+/* The configuration is being read again; ready as before. */
+void notify_reloading(void);
+void notify_reloaded(void);
+
 /* One line for "systemctl status": what is true now. */
 void notify_status(const char * format, ...) __attribute__((format(printf, 1, 2)));
 

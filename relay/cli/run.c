@@ -61,8 +61,9 @@ tell_what_is_left(const struct config * config)
 }
 
 int
-run_command(const struct config * config, bool until_empty)
+run_command(const struct cli_arguments * arguments, const struct config * config, bool until_empty)
 {
+	struct reload reload;
 	char main_name[CONNECTION_NAME_MAX];
 	char suspects_name[CONNECTION_NAME_MAX];
 	uint64_t seeds[3];
@@ -110,8 +111,10 @@ run_command(const struct config * config, bool until_empty)
 			.cert_file = config->rabbitmq.tls.cert_file,
 			.key_file = config->rabbitmq.tls.key_file,
 			.server_name = config->rabbitmq.tls.server_name}}},
+	    .reload = &reload,
 	    .until_empty = until_empty};
 
+	reload_init(&reload, arguments, config);
 	options.broker.windows[CORE_MAIN] = core_in_flight_max(&options.core);
 	/* One heap for both threads: a second one would only take memory. */
 	mallopt(M_ARENA_MAX, 1);

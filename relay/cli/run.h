@@ -3,13 +3,15 @@
 
 #include <stdbool.h>
 
+#include "cli/cli.h"
 #include "config/config.h"
 
 /**
- * run_command(config, until_empty):
+ * run_command(arguments, config, until_empty):
  * The daemon: publishes until it is told to stop, or, with ${until_empty},
  * until nothing is pending.  Returns an enum exit_code.
  */
-int run_command(const struct config * config, bool until_empty);
+int run_command(const struct cli_arguments * arguments, const struct config * config,
+    bool until_empty);
 
 #endif /* CLI_RUN_H */

@@ -174,6 +174,10 @@ gather_peers(struct telling * telling, clock_ns now, const struct telling_parts 
 	    broker.blocked_reason);
 	snprintf(s->broker.reason, sizeof(s->broker.reason), "%s", broker.reason);
 	copy_peer(s->broker.url, sizeof(s->broker.url), broker.peer);
+	s->paused.all = parts->pausing->all;
+	s->paused.exchange_count = parts->pausing->exchange_count;
+	for (size_t n = 0; n < s->paused.exchange_count && n < STATS_EXCHANGES_MAX; n++)
+		strcpy(s->paused.exchanges[n], parts->pausing->exchanges[n]);
 	if (parts->stopping)
 		s->state = STATS_STOPPING;
 	find_reasons(s, now < source_lease(parts->source));
@@ -188,6 +192,7 @@ gather_flow(struct telling * telling, clock_ns now, const struct telling_parts *
 	struct core_counts counts;
 
 	core_count(parts->core, &counts);
+	s->window = counts.window;
 	s->in_flight = counts.in_flight;
 	s->unrecorded = counts.unrecorded;
 	s->published = counts.published;

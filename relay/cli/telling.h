@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "base/error.h"
 #include "cli/broker.h"
+#include "cli/pausing.h"
 #include "core/backlog.h"
 #include "core/core.h"
 #include "http/stats.h"
@@ -50,6 +51,7 @@ struct telling_parts {
 	struct core * core;
 	struct source * source;
 	struct broker * broker;
+	const struct pausing * pausing;
 	bool stopping;
 };
 

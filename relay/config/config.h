@@ -190,7 +190,7 @@ void config_report_print(const struct config_report * report, FILE * out);
 
 /**
  * config_report_log(report):
- * Log the warnings, for a daemon.
+ * Log it, for a daemon.
  */
 void config_report_log(const struct config_report * report);
 

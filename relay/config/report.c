@@ -105,6 +105,10 @@ config_report_log(const struct config_report * report)
 			log_warn("configuration_warning", LOG_STR("source", m->source),
 			    LOG_INT("line", m->line), LOG_STR("warning", m->text),
 			    LOG_STR("remedy", m->remedy));
+		else
+			log_error("configuration_error", LOG_STR("source", m->source),
+			    LOG_INT("line", m->line), LOG_STR("error", m->text),
+			    LOG_STR("remedy", m->remedy));
 	}
 }
 

@@ -84,6 +84,14 @@ init(struct core * core)
 		0);
 }
 
+/* What follows from the window, and needs no other room. */
+static void
+derive(struct core * core)
+{
+	core->in_flight_max = core_in_flight_max(&core->options);
+	core->mark_at = (uint32_t)greater(core->options.window / MARK_SHARE, 1);
+}
+
 struct core *
 core_new(const struct core_options * options)
 {
@@ -95,9 +103,10 @@ core_new(const struct core_options * options)
 	core->options = *options;
 	if (options->pipelined)
 		core->options.retry.hold = false;
-	core->in_flight_max = core_in_flight_max(options);
-	core->waiting_max = core->in_flight_max - core->in_flight_max / 4;
-	core->mark_at = (uint32_t)greater(options->window / MARK_SHARE, 1);
+	core->window_max = options->window;
+	core->waiting_max = core_in_flight_max(options);
+	core->waiting_max -= core->waiting_max / 4;
+	derive(core);
 	core->pool_bytes = greater(options->max_bytes / POOL_BYTES_SHARE, 1);
 	core->fresh_bytes = greater(options->max_bytes - core->pool_bytes, 1);
 	core->limit = CORE_SUSPECTS_MAX;
@@ -270,6 +279,20 @@ core_on_paused(struct core * core, clock_ns now, const struct pause * pause)
 }
 
 void
+core_change(struct core * core, const struct core_change * change)
+{
+	struct core_retry * retry = &core->options.retry;
+
+	assert(change->window >= 1 && change->window <= core->window_max);
+	core->options.window = change->window;
+	retry->initial = core->backoff.initial = change->initial;
+	retry->multiplier = core->backoff.multiplier = change->multiplier;
+	retry->max = core->backoff.max = change->max;
+	retry->max_attempts = change->max_attempts;
+	derive(core);
+}
+
+void
 core_stop(struct core * core)
 {
 	core->stopping = true;
@@ -303,6 +326,7 @@ void
 core_count(const struct core * core, struct core_counts * counts)
 {
 	*counts = core->counts;
+	counts->window = core->options.window;
 	counts->in_flight = in_flight(core);
 	counts->held_rows = (uint32_t)held_rows(core) + core->rows.pool.count;
 	counts->bytes = core->rows.bytes + core->rows.pool.bytes;

@@ -288,6 +288,21 @@ void core_on_settled(struct core * core, clock_ns now, uint64_t ticket, enum cor
 bool core_on_paused(struct core * core, clock_ns now, const struct pause * pause);
 
 /**
+ * core_change(core, change):
+ * From now on ${change} holds.  ${change->window} is at most what it was in core_new;
+ * when it shrinks, what is out already stays out until it is recorded.  A delay
+ * that has begun is not changed.
+ */
+struct core_change {
+	uint32_t window;
+	clock_ns initial; /* as in core_options.retry */
+	double multiplier;
+	clock_ns max;
+	uint32_t max_attempts;
+};
+void core_change(struct core * core, const struct core_change * change);
+
+/**
  * core_stop(core):
  * Fetch and publish nothing more; once all that was published is settled and
  * recorded (or cannot be, because a peer is down), CORE_FINISHED.
@@ -316,6 +331,7 @@ struct core_counts {
 	uint64_t delayed, dead; /* moved there */
 	uint32_t held_rows;     /* fetched or found, not yet recorded */
 	uint32_t in_flight;     /* published, not yet settled */
+	uint32_t window;        /* as it is now */
 	uint32_t unrecorded;    /* published, not yet recorded; <= window */
 	size_t bytes;           /* of rows fetched and unresolved */
 };

@@ -23,6 +23,7 @@ enum { READY_NEW, READY_AGAIN, READY_SETS };
 
 struct core {
 	struct core_options options;
+	uint32_t window_max;    /* as it was in core_new */
 	uint32_t in_flight_max; /* on each link */
 	uint32_t waiting_max;   /* no fetch while more rows wait */
 	uint32_t mark_at;       /* resolved rows that are worth a mark */

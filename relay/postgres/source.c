@@ -297,8 +297,7 @@ source_on_record(void * context, PGresult ** result, const struct error * e)
 	log_info("leading", LOG_STR("database", connection_database(source->connection)),
 	    LOG_STR("schema", source->options.schema), LOG_INT("mark", record.seq));
 	source->events.up(source->context);
-	if (paused_now(source->paused)->all || paused_now(source->paused)->lane_count > 0)
-		source->events.paused(source->context, paused_now(source->paused));
+	source->events.paused(source->context, paused_now(source->paused));
 }
 
 /* It must be known before anything is published. */

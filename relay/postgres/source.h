@@ -57,7 +57,7 @@ struct source_events {
 	void (*down)(void * context, const struct error * e, clock_ns retry_in);
 	/* Connected, but another relay leads. */
 	void (*standby)(void * context);
-	/* What is paused: after up, if anything is, and whenever it changes.
+	/* What is paused: right after up, and whenever it changes.
 	 * ${pause} is borrowed for the call. */
 	void (*paused)(void * context, const struct pause * pause);
 	/* Answer to source_fetch. */

@@ -7,6 +7,7 @@ import time
 import pytest
 
 from conftest import wait_until
+from test_http import http  # noqa: F401 (a fixture)
 
 
 @pytest.fixture
@@ -65,9 +66,9 @@ def test_a_schema_from_before_is_told_what_it_lacks(database, relay, say):
     running.wait_log("paused", timeout=3)
 
 
-def test_while_everything_is_paused_nothing_goes_and_nothing_is_lost(database, broker, relay, say):
+def test_while_everything_is_paused_nothing_goes_and_nothing_is_lost(database, broker, relay, say, http):
     queue = broker.queue()
-    running = relay()
+    running = relay(config={"http": http.settings()})
     running.wait_log("leading")
     write(database, "", queue, 100)
     broker.take(queue, 100)
@@ -75,6 +76,7 @@ def test_while_everything_is_paused_nothing_goes_and_nothing_is_lost(database, b
     say("pause", "--reason", "a look around")
     assert "a look around" in running.wait_log("paused", timeout=5)["reason"]
     assert time.monotonic() - began < 2
+    assert wait_until(lambda: http.json("/stats")["paused"]["all"], 2, what="the page to know")
     write(database, "", queue, 300, key="k")
     write(database, "", queue, 4700)
     time.sleep(1.5)  # what it would take several times over
