@@ -106,6 +106,7 @@ daemon_on_paused(void * context, const struct pause * pause)
 {
 	struct daemon * d = context;
 
+	telling_paused(d->telling, pause);
 	pausing_set(&d->pausing, pause, core_on_paused(d->core, d->now, pause));
 }
 

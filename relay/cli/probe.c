@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 #include "base/clock.h"
+#include "base/control.h"
 #include "base/error.h"
 #include "http/address.h"
 
@@ -138,6 +139,8 @@ print_reasons(const char * what, char * answer)
 				quoted = !quoted;
 		body[len] = '\0';
 	}
+	for (char * c = body; *c != '\0'; c++)
+		memset(c, ' ', control_length(c));
 	fprintf(stderr, "outbox-relay: not %s: %s\n", what, body);
 	return (EXIT_FOUND);
 }

@@ -89,6 +89,8 @@ telling_source(struct telling * telling, enum stats_state state, const char * re
 	if (state != STATS_LEADING) {
 		s->backlog = (struct backlog){.oldest_pending_s = -1};
 		s->backlog_read_at_ms = 0;
+		s->paused.all = false;
+		s->paused.exchange_count = 0;
 		telling->newest.delayed_count = telling->newest.dead_count = 0;
 		telling->newest_changed = true;
 	}
@@ -106,6 +108,18 @@ telling_newest(struct telling * telling, const struct backlog_newest * newest)
 {
 	telling->newest = *newest;
 	telling->newest_changed = true;
+}
+
+void
+telling_paused(struct telling * telling, const struct pause * pause)
+{
+	struct stats * s = &telling->stats;
+
+	s->paused.all = pause->all;
+	s->paused.exchange_count = pause->lane_count;
+	for (size_t i = 0; i < pause->lane_count && i < STATS_EXCHANGES_MAX; i++)
+		snprintf(s->paused.exchanges[i], sizeof(s->paused.exchanges[0]), "%.*s",
+		    (int)pause->lanes[i].exchange.len, pause->lanes[i].exchange.data);
 }
 
 /* ---- gathering ---- */

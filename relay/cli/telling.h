@@ -46,6 +46,12 @@ void telling_source(struct telling * telling, enum stats_state state, const char
 void telling_backlog(struct telling * telling, const struct backlog * backlog);
 void telling_newest(struct telling * telling, const struct backlog_newest * newest);
 
+/**
+ * telling_paused(telling, pause):
+ * What a person has paused; copied.
+ */
+void telling_paused(struct telling * telling, const struct pause * pause);
+
 /* Who is asked. */
 struct telling_parts {
 	struct core * core;

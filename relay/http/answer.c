@@ -16,6 +16,9 @@
 #define PLAIN "text/plain; charset=utf-8"
 #define JSON "application/json"
 
+/* Memory beyond it is given back. */
+#define ANSWER_USUAL ((size_t)16 << 10)
+
 /* Of everything but the page: it is shown as it is, and runs nothing. */
 #define POLICY_NOTHING "default-src 'none'; frame-ancestors 'none'"
 
@@ -248,7 +251,7 @@ run(struct answer * answer, const struct route * route, const struct answer_fact
 {
 	bool well = true;
 
-	buffer_clear(out, ANSWER_MAX);
+	buffer_clear(out, ANSWER_USUAL);
 	if (route->write(out, facts)) {
 		say(answer, 500, "the answer does not fit\n");
 		return;

@@ -30,7 +30,7 @@ struct answer {
 	struct bytes body;   /* points into ${out}, or is constant */
 };
 
-#define ANSWER_MAX ((size_t)64 << 10)
+#define ANSWER_MAX ((size_t)128 << 10) /* every text as long as it can be, and escaped */
 
 /**
  * answer_make(answer, method, path, facts, out):

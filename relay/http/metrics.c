@@ -132,10 +132,12 @@ write_backlog(struct writer * w, const struct stats * s)
 {
 	const struct backlog * b = &s->backlog;
 
+	if (s->state != STATS_LEADING)
+		return;
 	gauge(w, "paused", s->paused.all, "1 while a person has paused everything.");
 	gauge(w, "paused_exchanges", (double)s->paused.exchange_count,
 	    "Exchanges that a person has paused.");
-	if (s->state != STATS_LEADING || s->backlog_read_at_ms == 0)
+	if (s->backlog_read_at_ms == 0)
 		return;
 	gauge(w, "pending_messages", (double)b->pending,
 	    "Messages not yet recorded as sent; exact up to 10,000.");

@@ -33,8 +33,8 @@
 #define PORT_RETRY CLOCK_S(10)
 #define STOP_TIMEOUT_S 1
 
-#define CONNECTIONS_MAX 64
-#define CONNECTIONS_USUAL 32                /* above it the oldest ones go */
+#define CONNECTIONS_MAX 32
+#define CONNECTIONS_USUAL 16                /* above it the oldest ones go */
 #define CONNECTION_MEMORY ((size_t)8 << 10) /* for the request, and the head of the answer */
 #define CONNECTION_LIFE CLOCK_S(10)
 #define BACKLOG 128
