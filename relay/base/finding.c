@@ -25,6 +25,7 @@ static void __attribute__((format(printf, 4, 0))) add(struct findings * findings
 	for (int i = 0; i < FINDING_LEVELS; i++)
 		total += findings->counts[i];
 	findings->counts[level]++;
+	findings->dropped = true;
 	if (total >= FINDINGS_MAX)
 		return;
 	if ((finding = calloc(1, sizeof(*finding))) == NULL) {
@@ -40,6 +41,7 @@ static void __attribute__((format(printf, 4, 0))) add(struct findings * findings
 	else
 		findings->last->next = finding;
 	findings->last = finding;
+	findings->dropped = false;
 }
 
 void
@@ -77,7 +79,7 @@ finding_remedy(struct findings * findings, const char * format, ...)
 {
 	va_list arguments;
 
-	if (findings->last == NULL)
+	if (findings->last == NULL || findings->dropped)
 		return;
 	va_start(arguments, format);
 	vsnprintf(findings->last->remedy, sizeof(findings->last->remedy), format, arguments);

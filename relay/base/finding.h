@@ -27,6 +27,7 @@ struct findings {
 	struct finding * last;
 	unsigned int counts[FINDING_LEVELS];
 	bool out_of_memory;
+	bool dropped; /* the last one was only counted */
 };
 
 /**

@@ -118,6 +118,7 @@ examine(const struct cli_arguments * arguments, const struct config * config, cl
 	checkup_postgres(&options, findings, &routes);
 	doctor_broker(config, &routes, typed, findings);
 	check_mandatory(config, findings);
+	doctor_http(config->http.listen, findings);
 }
 
 static int

@@ -16,4 +16,10 @@ extern const struct cli_command cli_doctor;
 void doctor_broker(const struct config * config, const struct checkup_routes * routes,
     const char * arguments, struct findings * findings);
 
+/**
+ * doctor_http(listen, findings):
+ * Whether a relay can serve, or serves, at ${listen} (NULL: it is not to).
+ */
+void doctor_http(const char * listen, struct findings * findings);
+
 #endif /* CLI_DOCTOR_H */

@@ -20,7 +20,6 @@
 #include "http/address.h"
 
 #define PROBE_TIMEOUT CLOCK_S(3)
-#define ANSWER_MAX_BYTES 16384
 
 /* What serves every address is asked at this one's. */
 static const char *
@@ -92,7 +91,7 @@ connect_to_relay(const char * listen, clock_ns deadline, struct error * e)
 
 /* 0 with the whole answer, or as much as fits, as a string; or -1. */
 static int
-ask(int fd, const char * path, clock_ns deadline, char answer[ANSWER_MAX_BYTES])
+ask(int fd, const char * path, clock_ns deadline, char answer[PROBE_ANSWER_MAX])
 {
 	char request[128];
 	size_t sent = 0, len = 0;
@@ -108,10 +107,10 @@ ask(int fd, const char * path, clock_ns deadline, char answer[ANSWER_MAX_BYTES])
 			return (-1);
 		sent += n > 0 ? (size_t)n : 0;
 	}
-	while (len < ANSWER_MAX_BYTES - 1) {
+	while (len < PROBE_ANSWER_MAX - 1) {
 		if (!wait_for(fd, POLLIN, deadline))
 			return (-1);
-		n = recv(fd, answer + len, ANSWER_MAX_BYTES - 1 - len, 0);
+		n = recv(fd, answer + len, PROBE_ANSWER_MAX - 1 - len, 0);
 		if (n < 0 && (errno == EAGAIN || errno == EINTR))
 			continue;
 		if (n <= 0)
@@ -120,6 +119,20 @@ ask(int fd, const char * path, clock_ns deadline, char answer[ANSWER_MAX_BYTES])
 	}
 	answer[len] = '\0';
 	return (len > 0 ? 0 : -1);
+}
+
+int
+probe_ask(const char * listen, const char * path, char answer[PROBE_ANSWER_MAX], struct error * e)
+{
+	clock_ns deadline = clock_now() + PROBE_TIMEOUT;
+	int fd = connect_to_relay(listen, deadline, e);
+	int failed;
+
+	if (fd < 0)
+		return (-1);
+	failed = ask(fd, path, deadline, answer);
+	close(fd);
+	return (failed ? 1 : 0);
 }
 
 /* The texts in "reasons":[...], or all of the body. */
@@ -148,13 +161,12 @@ print_reasons(const char * what, char * answer)
 static int
 run(const struct cli_arguments * arguments, const struct config * config)
 {
-	static char answer[ANSWER_MAX_BYTES];
+	static char answer[PROBE_ANSWER_MAX];
 	const char * what = arguments->words[0];
 	const char * listen = config->http.listen;
-	clock_ns deadline = clock_now() + PROBE_TIMEOUT;
 	const char * path;
 	struct error e;
-	int fd, failed;
+	int failed;
 
 	if (strcmp(what, "live") == 0)
 		path = "/healthz";
@@ -168,10 +180,8 @@ run(const struct cli_arguments * arguments, const struct config * config)
 		error_remedy(&e, "set http.listen, 127.0.0.1:9464 by default, for relay and probe");
 		return (cli_fail(&e));
 	}
-	if ((fd = connect_to_relay(listen, deadline, &e)) < 0)
+	if ((failed = probe_ask(listen, path, answer, &e)) < 0)
 		return (cli_fail(&e));
-	failed = ask(fd, path, deadline, answer);
-	close(fd);
 	if (failed) {
 		fprintf(stderr, "outbox-relay: not %s: no answer from %s within 3 s\n", what,
 		    listen);

@@ -56,7 +56,8 @@ class Place:
         self.relay = relay
         self.tmp_path = tmp_path
         self.closing = closing
-        self.config = {"postgres": {"dsn": shared.dsn("relay")}, "rabbitmq": {"urls": [f"amqp://127.0.0.1:{stack.env['AMQP_PORT']}/%2f"]}}
+        self.config = {"postgres": {"dsn": shared.dsn("relay")}, "rabbitmq": {"urls": [f"amqp://127.0.0.1:{stack.env['AMQP_PORT']}/%2f"]},
+                       "http": {"listen": None}}
         self.options = []
         self.env = {}
         self.input = ""         # what is typed where a remedy asks
@@ -440,7 +441,6 @@ def clocks_that_differ(place):
 @broken("leader", "no relay leads", "warn")
 def no_relay(place):
     place.fresh()
-    place.set("http", listen=None)
 
 
 def marked(place):
@@ -502,7 +502,6 @@ def messages_that_nobody_sends(place):
     place.fresh()
     queue = place.closing.enter_context(declared_queue(place))
     place.publish("", queue, at="2026-01-01")
-    place.set("http", listen=None)
 
 
 @broken("slots", "is", "warn")
@@ -540,7 +539,6 @@ def a_queue_that_is_full(place):
     queue = place.closing.enter_context(declared_queue(place, {"x-max-length": 1, "x-overflow": "reject-publish"}))
     place.publish("", queue)
     place.publish("", queue)
-    place.set("http", listen=None)
     place.set("retry", initial="50ms", max="50ms", max_attempts=100000)
     running = place.relay(config=place.config)
     wait_until(lambda: place.database.value("SELECT count(*) FROM outbox.delayed WHERE last_error IS NOT NULL") == 1, 10)
@@ -637,7 +635,6 @@ def an_exchange_without_a_queue(place):
     place.fresh()
     exchange, queue = place.broker.exchange(), place.broker.queue()
     place.publish(exchange, "order.paid")
-    place.set("http", listen=None)
     place.set("topology", bindings=[{"exchange": exchange, "queue": queue, "routing_key": "order.#"}])
     place.set("retry", initial="50ms", max="50ms", max_attempts=100000)
     running = place.relay(config=place.config)
@@ -729,6 +726,19 @@ def a_queue_that_drops_its_oldest(place):
     place.person = person
 
 
+@broken("http", "is taken by another program", "warn")
+def another_program_at_the_port(place):
+    taken = place.closing.enter_context(socket.socket())
+    taken.bind(("127.0.0.1", 0))
+    taken.listen()
+    place.set("http", listen=f"127.0.0.1:{taken.getsockname()[1]}")
+
+
+@broken("http", "cannot be served: Cannot assign requested address", "warn")
+def an_address_of_another_host(place):
+    place.set("http", listen="192.0.2.1:9464")
+
+
 # ---- the tests ------------------------------------------------------------------------------------------
 
 
@@ -749,7 +759,6 @@ def test_all_is_well(place, broker):
     exchange = broker.exchange()
     broker.queue(exchange=exchange)
     log_in(place, place.closing.enter_context(user(place)), None, password_file=str(place.secret("right")))
-    place.set("http", listen=None)
     place.publish(exchange)
     running = place.relay(config=place.config)
     place.closing.callback(running.kill)
@@ -828,6 +837,19 @@ def test_silent_servers_are_told_in_bounded_time(place):
         assert time.monotonic() - began < 15
 
 
+def test_a_relay_that_serves_is_recognised(place, relay):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        place.set("http", listen=f"127.0.0.1:{probe.getsockname()[1]}")
+    running = relay(config=place.config)
+    running.wait_log("http_listening")
+    line, = [f for f in place.doctor() if f.check == "http"]
+    assert line.level == "ok" and "a relay answers" in line.text
+    running.kill()
+    line, = [f for f in place.doctor() if f.check == "http"]
+    assert line.level == "ok" and "is free" in line.text
+
+
 def test_wrong_words(place):
     done = place.relay.command("doctor", "--older-than", "soon", config=place.config)
     assert done.returncode == USAGE and "--older-than takes an age" in done.stderr
@@ -850,4 +872,4 @@ def test_every_line_is_explained():
 
 def test_there_are_cases_enough():
     assert len(CASES) >= 20
-    assert {case[1] for case in CASES.values()} >= checks_of_the_sources() - {"http"}
+    assert {case[1] for case in CASES.values()} >= checks_of_the_sources()
