@@ -41,6 +41,7 @@ struct daemon {
 	bool stopping;
 	clock_ns stop_deadline;
 	bool ended;
+	bool finished; /* nothing is in flight or unrecorded */
 	enum exit_code code;
 	struct error * e;
 	char source_status[512]; /* empty: it leads */
@@ -226,6 +227,7 @@ daemon_act(struct daemon * d)
 			daemon_record(d, &action);
 			break;
 		case CORE_FINISHED:
+			d->finished = true;
 			daemon_end(d, NULL);
 			return;
 		case CORE_NOTHING:
@@ -424,9 +426,13 @@ daemon_run(const struct daemon_options * options, struct error * e)
 	notify_ready();
 	while (!d.ended)
 		daemon_turn(&d);
+	/* A standby need not wait for our goodbye to the broker. */
+	if (d.finished)
+		source_close(d.source, clock_now());
 	if (d.code == EXIT_WELL)
 		broker_close(d.broker);
-	source_close(d.source, clock_now());
+	if (!d.finished)
+		source_close(d.source, clock_now());
 	daemon_log_end(&d);
 out:
 	telling_free(d.telling);

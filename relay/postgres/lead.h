@@ -20,8 +20,8 @@
 #define LEAD_LEASE CLOCK_S(8)
 #define LEAD_PATIENCE_SQL "interval '10 s'"
 
-/* How often a standby tries, before jitter. */
-#define LEAD_RETRY CLOCK_S(1)
+/* How often a standby tries, before jitter of half of it: what a rolling restart waits for. */
+#define LEAD_RETRY CLOCK_MS(500)
 
 /* Answers with one row: whether the lock is ours now. */
 extern const char lead_try_sql[];
