@@ -150,6 +150,10 @@ is_finished(const struct core * core)
 	    in_flight(core) == 0);
 }
 
+/* Rows are fetched when no more than this share of a batch is ready: they come while
+ * the broker is busy with those in flight, and to have more of them ready is memory. */
+#define READY_SHARE 2
+
 static bool
 should_fetch(const struct core * core)
 {
@@ -157,7 +161,7 @@ should_fetch(const struct core * core)
 
 	if (!core->source_up || core->fetching || core->stopping || core->paused)
 		return (false);
-	if (core->ready[CORE_MAIN][READY_NEW].count >= core->options.batch ||
+	if (core->ready[CORE_MAIN][READY_NEW].count > core->options.batch / READY_SHARE ||
 	    rows->unresolved - rows->in_flight > core->waiting_max ||
 	    rows_room(rows) < core->options.batch || rows->bytes >= core->fresh_bytes)
 		return (false);

@@ -81,7 +81,7 @@ struct block {
 struct row {
 	struct bytes columns[COLUMNS];
 	struct bytes rares[RARES];
-	size_t length; /* of all that a message points to */
+	size_t length; /* of all that a message points to, at most */
 };
 
 static void
@@ -164,7 +164,8 @@ read_row(const PGresult * result, int number, int base, struct row * row)
 			    (size_t)len};
 		if (!has_form(row->columns[i], &column_forms[i]))
 			return (-1);
-		row->length += (size_t)len;
+		if (column_forms[i].width == 0)
+			row->length += (size_t)len;
 	}
 	/* jsonb begins with its version. */
 	if (!has_version(row->columns[PAYLOAD_JSON]) || !has_version(row->columns[HEADERS]))

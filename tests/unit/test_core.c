@@ -240,11 +240,11 @@ marks_are_due_by_time_or_by_a_quarter_window(void ** state)
 	(void)state;
 	fetched(rows(1, "----------"), 1, true);
 	first = published(1);
-	fetching();
 	confirmed(first);
 	recorded(1, 1, false, 1);
 	for (int64_t id = 2; id <= 5; id++)
 		confirmed(published(id));
+	fetching();
 	published(6);
 	now += CLOCK_MS(10);
 	assert_int_equal(core_deadline(core) - now, CLOCK_MS(40));

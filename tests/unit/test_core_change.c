@@ -19,9 +19,10 @@ a_smaller_window_lets_out_no_more_and_a_larger_one_does_again(void ** state)
 
 	(void)state;
 	fetched(rows(1, "---------"), 1, true);
-	expect(CORE_FETCH);
-	for (int n = 0; n < 5; n++)
+	for (int n = 0; n < 4; n++)
 		tickets[n] = published(n + 1);
+	expect(CORE_FETCH);
+	tickets[4] = published(5);
 	to.window = 3;
 	change(to);
 	expect(CORE_NOTHING);
