@@ -186,8 +186,11 @@ fuzz: ## feed the parsers what libFuzzer thinks of, FUZZ_SECONDS (60) a target; 
 # The relay with its calls wrapped: tests/torture/torture.h.
 TORTURE_OBJECTS = $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/torture/*.c))
 TORTURE_WRAPS = $(shell sed -n 's/^WRAPPED(\(.*\));/-Wl,--wrap=\1/p' tests/torture/*.c)
-torture-objects: $(TORTURE_OBJECTS)
+torture-objects: $(TORTURE_OBJECTS) $(BUILD)/tests/torture/clients/driver.o
 $(BUILD)/tests/torture/outbox-relay: $(TORTURE_OBJECTS) $(RELAY_OBJECTS)
+	$(CC) $(CFLAGS) $(EXTRA_CFLAGS) $(TORTURE_WRAPS) -o $@ $^ $(ALL_LIBS)
+
+$(BUILD)/tests/torture/clients/driver: $(BUILD)/tests/torture/clients/driver.o $(TORTURE_OBJECTS) $(CLIENT_OBJECTS)
 	$(CC) $(CFLAGS) $(EXTRA_CFLAGS) $(TORTURE_WRAPS) -o $@ $^ $(ALL_LIBS)
 
 # TORTURE_ARGS="--seconds 90" takes a sample; "--only run:memory:17:on" replays one.
@@ -196,6 +199,12 @@ check-torture: ## fail every allocation, libpq and system call of a run in turn,
 	$(MAKE) BUILD=build/asan CFLAGS='$(SANITIZER_FLAGS) -fsanitize=address,undefined' \
 		build/asan/tests/torture/outbox-relay
 	tests/support/stack run -- tests/torture/run build/asan/tests/torture/outbox-relay $(TORTURE_ARGS)
+
+check-torture-clients: ## the same with the client libraries, and rabbitmq-c's calls (minutes)
+	tests/support/install build test
+	$(MAKE) BUILD=build/asan CFLAGS='$(SANITIZER_FLAGS) -fsanitize=address,undefined' \
+		build/asan/tests/torture/clients/driver
+	tests/support/stack run -- tests/torture/run_clients build/asan/tests/torture/clients/driver $(TORTURE_ARGS)
 
 lint: ## format, include rules, cppcheck, clang-tidy, gcc and clang with -Werror
 	tests/support/install build test lint
@@ -311,10 +320,10 @@ help: ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/\1	\2/p' Makefile | expand -t 20
 
 -include $(RELAY_OBJECTS:.o=.d) $(CLIENT_OBJECTS:.o=.d) $(UNIT_TESTS:=.d) $(SIMULATION_OBJECTS:.o=.d) $(DRIVERS:=.d) \
-	$(wildcard $(BENCH)/*.d $(BUILD)/tests/fuzz/*.d $(BUILD)/tests/torture/*.d $(BUILD)/tests/chaos/*.d)
+	$(wildcard $(BENCH)/*.d $(BUILD)/tests/fuzz/*.d $(BUILD)/tests/torture/*.d $(BUILD)/tests/torture/clients/*.d $(BUILD)/tests/chaos/*.d)
 FORCE:
 .PHONY: FORCE all debug test unit-tests drivers everything check-unit check-integration check-simulation check-planted check-chaos check-inbox asan tsan \
-	check-torture torture-objects coverage fuzz fuzz-objects fuzz-programs \
+	check-torture check-torture-clients torture-objects coverage fuzz fuzz-objects fuzz-programs \
 	lint format format-check demo bench bench-quick bench-programs completion install uninstall dist clean help
 .SECONDARY:
 .DELETE_ON_ERROR:

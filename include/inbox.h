@@ -56,6 +56,7 @@ enum inbox_code {
 	INBOX_FAILED,         /* the transaction has failed before: roll it back */
 	INBOX_NO_MEMORY,
 	/* Postgres refused, see sqlstate: the transaction can only be rolled back.
+	 * 53200: or there was no memory for its answer.
 	 * 55P03: lock_timeout has passed while another transaction handles the
 	 * message.  40001 (REPEATABLE READ and above), 40P01: begin anew. */
 	INBOX_REFUSED
@@ -83,7 +84,7 @@ struct inbox_options {
  * it: false means that it was handled before, so acknowledge it and go on.
  * While another transaction has claimed it and is still open, this waits for
  * its end; SET LOCAL lock_timeout bounds that.  Rolling back takes the claim
- * back, too.
+ * back, too.  Name and id are UTF-8.
  *
  * ${error} may be NULL.  Returns error.code.
  */

@@ -81,13 +81,14 @@ enum outbox_code {
 	OUTBOX_OK = 0,
 	/* Nothing was sent; the transaction is as it was. */
 	OUTBOX_INVALID,        /* a field of the message; error.field says which */
-	OUTBOX_NO_CONNECTION,  /* NULL, or closed: by the caller, the server or the network */
+	OUTBOX_NO_CONNECTION,  /* NULL, closed, lost, or of no use any more: close it */
 	OUTBOX_NO_TRANSACTION, /* none is open: the message would be sent on its own */
 	OUTBOX_BUSY,           /* in pipeline mode, or the results of a statement are unread */
 	OUTBOX_FAILED,         /* the transaction has failed before: roll it back */
-	OUTBOX_NO_MEMORY,
-	/* Postgres refused.  As with any statement, the transaction can only be
-	 * rolled back now, to a savepoint of yours if you have set one. */
+	OUTBOX_NO_MEMORY,      /* reserved */
+	/* Postgres refused, or there was no memory for its answer (sqlstate 53200).
+	 * As with any statement, the transaction can only be rolled back now, to a
+	 * savepoint of yours if you have set one. */
 	OUTBOX_REFUSED
 };
 

@@ -143,15 +143,54 @@ check_connection(PGconn * db, struct inbox_error * error)
 	}
 }
 
-/* By the rules of the columns of inbox.message. */
-static enum inbox_code
-check_name(const char * what, const char * text, struct inbox_error * error)
+/*
+ * Behind the character at ${p}, or NULL if it is none of UTF-8 (RFC 3629).  The
+ * zero at the end of a text is no continuation, so nothing behind it is read.
+ */
+static const char *
+next_character(const char * p)
 {
+	unsigned char first = (unsigned char)p[0], second;
+	int more = first < 0x80 ? 0 : first < 0xe0 ? 1 : first < 0xf0 ? 2 : 3;
+
+	if (more == 0)
+		return (p + 1);
+	if (first < 0xc2 || first > 0xf4)
+		return (NULL);
+	for (int i = 1; i <= more; i++) {
+		if (((unsigned char)p[i] & 0xc0) != 0x80)
+			return (NULL);
+	}
+	/* Overlong forms, surrogates, and above U+10FFFF. */
+	second = (unsigned char)p[1];
+	if ((first == 0xe0 && second < 0xa0) || (first == 0xed && second > 0x9f) ||
+	    (first == 0xf0 && second < 0x90) || (first == 0xf4 && second > 0x8f))
+		return (NULL);
+	return (p + more + 1);
+}
+
+/* By the rules of the columns of inbox.message, and what the server would take. */
+static enum inbox_code
+check_name(PGconn * db, const char * what, const char * text, struct inbox_error * error)
+{
+	const char * encoding = PQparameterStatus(db, "client_encoding");
+	bool ascii = true;
+
 	if (text == NULL || *text == '\0')
 		return (inbox_error_set(error, INBOX_INVALID, "%s is %s", what,
 		    text == NULL ? "NULL" : "empty"));
 	if (strnlen(text, 256) > 255)
 		return (inbox_error_set(error, INBOX_INVALID, "%s is longer than 255 bytes", what));
+	for (const char *p = text, *next; *p != '\0'; p = next) {
+		if ((next = next_character(p)) == NULL)
+			return (inbox_error_set(error, INBOX_INVALID,
+			    "%s is not valid UTF-8 at byte %td", what, p - text));
+		ascii = ascii && next == p + 1;
+	}
+	if (!ascii && (encoding == NULL || strcmp(encoding, "UTF8") != 0))
+		return (inbox_error_set(error, INBOX_INVALID,
+		    "%s has other characters than ASCII, and client_encoding is %s: set it to UTF8",
+		    what, encoding == NULL ? "unknown" : encoding));
 	return (INBOX_OK);
 }
 
@@ -164,9 +203,26 @@ start(PGconn * db, const char * consumer, const struct inbox_options * options,
 	inbox_error_set(error, INBOX_OK, "%s", "");
 	if ((code = check_connection(db, error)) != INBOX_OK)
 		return (code);
-	if ((code = check_name("the consumer's name", consumer, error)) != INBOX_OK)
+	if ((code = check_name(db, "the consumer's name", consumer, error)) != INBOX_OK)
 		return (code);
 	return (inbox_quote_schema(schema, options == NULL ? NULL : options->schema, error));
+}
+
+/*
+ * A claim whose answer was lost may be there, and its message not be handled:
+ * it must not be committed.
+ */
+static enum inbox_code
+lost_answer(PGconn * db, struct inbox_error * error)
+{
+	if (PQtransactionStatus(db) == PQTRANS_INTRANS)
+		PQclear(PQexec(db,
+		    "DO $$BEGIN RAISE 'libinbox has lost the answer to a claim' "
+		    "USING ERRCODE = '53200'; END$$"));
+	inbox_error_set(error, INBOX_REFUSED, "no memory for the answer to a claim; roll back");
+	if (error != NULL)
+		snprintf(error->sqlstate, sizeof(error->sqlstate), "53200");
+	return (INBOX_REFUSED);
 }
 
 enum inbox_code
@@ -182,7 +238,7 @@ inbox_claim(PGconn * db, const char * consumer, const char * message_id,
 	*is_new = false;
 	if ((code = start(db, consumer, options, schema, error)) != INBOX_OK)
 		return (code);
-	if ((code = check_name("the message id", message_id, error)) != INBOX_OK)
+	if ((code = check_name(db, "the message id", message_id, error)) != INBOX_OK)
 		return (code);
 	snprintf(sql, sizeof(sql), "SELECT %s.claim($1, $2)", schema);
 	result = PQexecParams(db, sql, 2, types, values, NULL, NULL, 0);
@@ -191,7 +247,7 @@ inbox_claim(PGconn * db, const char * consumer, const char * message_id,
 	else
 		code = inbox_error_result(error, db, result);
 	PQclear(result);
-	return (code);
+	return (code == INBOX_NO_MEMORY ? lost_answer(db, error) : code);
 }
 
 enum inbox_code
@@ -204,6 +260,7 @@ inbox_claim_batch(PGconn * db, const char * consumer, const char * const * messa
 	struct inbox_array array;
 	enum inbox_code code;
 	PGresult * result;
+	char what[40];
 
 	if ((code = start(db, consumer, options, schema, error)) != INBOX_OK)
 		return (code);
@@ -212,7 +269,8 @@ inbox_claim_batch(PGconn * db, const char * consumer, const char * const * messa
 		    INBOX_BATCH_MAX));
 	for (size_t i = 0; i < count; i++) {
 		are_new[i] = false;
-		if ((code = check_name("a message id", message_ids[i], error)) != INBOX_OK)
+		snprintf(what, sizeof(what), "message id %zu", i);
+		if ((code = check_name(db, what, message_ids[i], error)) != INBOX_OK)
 			return (code);
 	}
 	if (count == 0)
@@ -225,10 +283,10 @@ inbox_claim_batch(PGconn * db, const char * consumer, const char * const * messa
 	if (PQresultStatus(result) != PGRES_TUPLES_OK)
 		code = inbox_error_result(error, db, result);
 	else if (!inbox_claims_match(result, message_ids, count, are_new))
-		code = inbox_error_set(error, INBOX_NO_MEMORY, "no memory for a batch");
+		code = INBOX_NO_MEMORY;
 	PQclear(result);
 	free(array.data);
-	return (code);
+	return (code == INBOX_NO_MEMORY ? lost_answer(db, error) : code);
 }
 
 const char *

@@ -141,7 +141,8 @@ fetch(struct inbox_consumer * c)
 	struct inbox_error error;
 	int n = 0, most = c->options.batch > FETCH_LEAST ? c->options.batch : FETCH_LEAST;
 
-	for (; c->queue.state != NULL && n < most; n++) {
+	/* A message that is missing here must not be acknowledged with those behind it. */
+	for (; c->queue.state != NULL && !c->no_memory && n < most; n++) {
 		enum inbox_next next = inbox_queue_next(&c->queue, &envelope, &error);
 
 		if (next == INBOX_LOST)
@@ -222,6 +223,8 @@ inbox_consumer_run(struct inbox_consumer * c, struct inbox_error * error)
 
 		connect_both(c);
 		busy = fetch(c);
+		if (c->no_memory)
+			break;
 		if (c->database.db != NULL && c->queue.state != NULL)
 			busy = inbox_handle_next(c) || busy;
 		if (c->database.db != NULL)

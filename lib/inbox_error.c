@@ -44,7 +44,8 @@ inbox_error_result(struct inbox_error * error, PGconn * db, const PGresult * res
 		    "the connection to Postgres is lost: %s",
 		    text != NULL ? text : PQerrorMessage(db)));
 	if (state == NULL)
-		return (inbox_error_set(error, INBOX_NO_MEMORY, "%s", PQerrorMessage(db)));
+		return (inbox_error_set(error, INBOX_NO_MEMORY,
+		    "no memory for a statement or its answer: %s", PQerrorMessage(db)));
 	inbox_error_set(error, INBOX_REFUSED, "%s", text == NULL ? state : text);
 	if (error != NULL)
 		snprintf(error->sqlstate, sizeof(error->sqlstate), "%s", state);

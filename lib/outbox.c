@@ -17,7 +17,7 @@
  * What must stay true: nothing is sent before everything is checked that can
  * be; no statement begins or ends a transaction; a batch leaves the connection
  * as it found it, out of pipeline mode and with no result unread, whatever
- * happens in between.
+ * happens in between; after an error nothing that was sent can be committed.
  *
  * Text travels as it is if the connection speaks UTF-8, and as bytes that the
  * server converts if it speaks anything else.
@@ -246,6 +246,8 @@ sql_for(const struct statement * s, const struct outbox_message * m)
 
 /* ---- errors ---- */
 
+#define OUT_OF_MEMORY "53200" /* SQLSTATE */
+
 static enum outbox_code
 check_connection(PGconn * db, struct outbox_error * error)
 {
@@ -295,10 +297,27 @@ refused(PGconn * db, const PGresult * result, struct outbox_error * error)
 		    "the connection to Postgres is lost: %s",
 		    text != NULL ? text : PQerrorMessage(db)));
 	if (state == NULL)
-		return (outbox_error_set(error, OUTBOX_NO_MEMORY, NULL, "%s", PQerrorMessage(db)));
-	outbox_error_set(error, OUTBOX_REFUSED, field, "Postgres refuses the message: %s",
-	    text == NULL ? state : text);
-	snprintf(error->sqlstate, sizeof(error->sqlstate), "%s", state);
+		outbox_error_set(error, OUTBOX_REFUSED, NULL,
+		    "no memory for a statement or its answer; roll back: %s", PQerrorMessage(db));
+	else
+		outbox_error_set(error, OUTBOX_REFUSED, field, "Postgres refuses the message: %s",
+		    text == NULL ? state : text);
+	snprintf(error->sqlstate, sizeof(error->sqlstate), "%s",
+	    state == NULL ? OUT_OF_MEMORY : state);
+	return (error->code);
+}
+
+/*
+ * Whose answer was lost may be there or not: like any statement that was
+ * refused it must take its transaction along.
+ */
+static enum outbox_code
+spoil_if_refused(PGconn * db, const struct outbox_error * error)
+{
+	if (error->code == OUTBOX_REFUSED && PQtransactionStatus(db) == PQTRANS_INTRANS)
+		PQclear(PQexec(db,
+		    "DO $$BEGIN RAISE 'liboutbox has lost the answer to a statement' "
+		    "USING ERRCODE = '" OUT_OF_MEMORY "'; END$$"));
 	return (error->code);
 }
 
@@ -336,7 +355,7 @@ outbox_publish(PGconn * db, const struct outbox_message * message,
 	else if (id != NULL)
 		take_id(result, id);
 	PQclear(result);
-	return (error->code);
+	return (spoil_if_refused(db, error));
 }
 
 /* ---- many ---- */
@@ -351,7 +370,10 @@ struct batch {
 	const char * prepared; /* as the unnamed statement */
 };
 
-/* Send messages from first on; returns where the next chunk begins, or first if none was sent. */
+/*
+ * Send messages from first on; returns where the next chunk begins.  A message
+ * that libpq could not send may have gone out all the same: that is the end.
+ */
 static size_t
 send_chunk(struct batch * b, size_t first)
 {
@@ -363,12 +385,17 @@ send_chunk(struct batch * b, size_t first)
 		struct parameters p;
 
 		if (sql != b->prepared &&
-		    !PQsendPrepare(b->db, "", sql, PARAMETERS, b->statement->types))
+		    !PQsendPrepare(b->db, "", sql, PARAMETERS, b->statement->types)) {
+			refused(b->db, NULL, b->error);
 			break;
+		}
 		b->prepared = sql;
 		size += set_parameters(&p, m);
-		if (!PQsendQueryPrepared(b->db, "", PARAMETERS, p.values, p.lengths, p.formats, 0))
+		if (!PQsendQueryPrepared(b->db, "", PARAMETERS, p.values, p.lengths, p.formats,
+			0)) {
+			refused(b->db, NULL, b->error);
 			break;
+		}
 		next++;
 	}
 	return (next);
@@ -415,12 +442,10 @@ publish_batch(struct batch * b)
 
 	for (size_t first = 0; first < b->count; first = next) {
 		next = send_chunk(b, first);
-		b->error->index = first;
-		if (next == first)
-			refused(b->db, NULL, b->error);
+		b->error->index = b->error->code == OUTBOX_OK ? first : next;
 		if (!PQpipelineSync(b->db))
-			return (b->error->code != OUTBOX_OK ? b->error->code :
-							      refused(b->db, NULL, b->error));
+			return (outbox_error_set(b->error, OUTBOX_NO_CONNECTION, NULL,
+			    "cannot send to Postgres: %s", PQerrorMessage(b->db)));
 		if (read_chunk(b, first))
 			return (b->error->code);
 	}
@@ -459,8 +484,10 @@ outbox_publish_batch(PGconn * db, const struct outbox_message * messages, size_t
 		    "the connection cannot enter pipeline mode: %s", PQerrorMessage(db)));
 	publish_batch(&b);
 	/* After a lost connection it cannot, and need not. */
-	PQexitPipelineMode(db);
-	return (error->code);
+	if (!PQexitPipelineMode(db) && error->code != OUTBOX_NO_CONNECTION)
+		outbox_error_set(error, OUTBOX_NO_CONNECTION, NULL,
+		    "out of step with Postgres, close the connection: %s", PQerrorMessage(db));
+	return (spoil_if_refused(db, error));
 }
 
 const char *

@@ -47,6 +47,7 @@ class Options(ctypes.Structure):
 pq = ctypes.CDLL("libpq.so.5")
 pq.PQconnectdb.restype = ctypes.c_void_p
 pq.PQexec.restype = ctypes.c_void_p
+pq.PQgetResult.restype = ctypes.c_void_p
 
 
 class Claimer:
@@ -56,6 +57,10 @@ class Claimer:
         assert pq.PQstatus(self.db) == 0
         self.error = Error()
 
+    @staticmethod
+    def bytes_of(text):
+        return text.encode() if isinstance(text, str) else text
+
     def run(self, sql):
         pq.PQclear(ctypes.c_void_p(pq.PQexec(self.db, sql.encode())))
         return pq.PQtransactionStatus(self.db)
@@ -63,7 +68,7 @@ class Claimer:
     def claim(self, message_id, consumer="billing", schema=None):
         new = ctypes.c_bool(True)
         options = ctypes.byref(Options(schema.encode())) if schema else None
-        code = self.library.inbox_claim(self.db, consumer and consumer.encode(), message_id and message_id.encode(), options,
+        code = self.library.inbox_claim(self.db, self.bytes_of(consumer), self.bytes_of(message_id), options,
                                         ctypes.byref(new), ctypes.byref(self.error))
         assert code == self.error.code
         return new.value if code == OK else (code, new.value)
@@ -71,7 +76,7 @@ class Claimer:
     def claim_batch(self, ids, consumer="billing"):
         new = (ctypes.c_bool * len(ids))(*[True] * len(ids))
         code = self.library.inbox_claim_batch(self.db, consumer.encode(), (ctypes.c_char_p * len(ids))(
-            *[one.encode() for one in ids]), ctypes.c_size_t(len(ids)), None, new, ctypes.byref(self.error))
+            *[self.bytes_of(one) for one in ids]), ctypes.c_size_t(len(ids)), None, new, ctypes.byref(self.error))
         assert code == self.error.code
         return list(new) if code == OK else code
 
@@ -114,13 +119,48 @@ def test_what_cannot_be_claimed_is_told_and_the_transaction_lives(claimer):
     claimer.run("BEGIN")
     for message_id, consumer, text in ((None, "c", b"message id is NULL"), ("", "c", b"message id is empty"),
                                        ("a" * 256, "c", b"longer than 255"), ("a", None, b"name is NULL"),
-                                       ("a", "c" * 256, b"name is longer")):
+                                       ("a", "c" * 256, b"name is longer"), (b"a\xff", "c", b"message id is not valid UTF-8 at byte 1"),
+                                       ("a", b"\xed\xa0\x80", b"name is not valid UTF-8 at byte 0")):
         assert claimer.claim(message_id, consumer) == (INVALID, False) and text in claimer.error.text
-    assert claimer.claim_batch(["a", "", "b"]) == INVALID
+    assert claimer.claim_batch(["a", "", "b"]) == INVALID and b"message id 1 is empty" in claimer.error.text
+    assert claimer.claim_batch(["a", "b", b"\xc3"]) == INVALID and b"message id 2 is not valid UTF-8" in claimer.error.text
     assert claimer.claim("a", schema="s" * 64) == (INVALID, False)
-    assert claimer.claim("a")
+    assert claimer.claim("a") and claimer.claim("zwölf €😀") and not claimer.claim("zwölf €😀")
     new = ctypes.c_bool()
     assert claimer.library.inbox_claim(None, b"c", b"a", None, ctypes.byref(new), None) == NO_CONNECTION
+
+
+def test_text_that_a_connection_would_mangle_is_refused(inbox):
+    claimer = Claimer(inbox.dsn("writer", client_encoding="LATIN1"))
+    claimer.run("BEGIN")
+    assert claimer.claim("plain")
+    assert claimer.claim("zwölf") == (INVALID, False) and b"client_encoding is LATIN1" in claimer.error.text
+    assert claimer.run("COMMIT") == 0
+    pq.PQfinish(claimer.db)
+
+
+def test_a_connection_that_cannot_be_used_is_told(claimer, inbox):
+    def claims():
+        return {claimer.claim("a")[0], claimer.claim_batch(["a", "b"])}
+
+    assert claims() == {NO_TRANSACTION}
+    pq.PQenterPipelineMode(claimer.db)
+    assert claims() == {BUSY} and b"pipeline" in claimer.error.text
+    pq.PQexitPipelineMode(claimer.db)
+    pq.PQsendQuery(claimer.db, b"SELECT 1")
+    assert claims() == {BUSY} and b"results" in claimer.error.text
+    while result := pq.PQgetResult(claimer.db):
+        pq.PQclear(ctypes.c_void_p(result))
+    claimer.run("BEGIN")
+    claimer.run("SELECT 1/0")
+    assert claims() == {FAILED} and b"roll the transaction back" in claimer.error.text
+    claimer.run("ROLLBACK")
+    claimer.run("BEGIN")
+    pid = pq.PQbackendPID(claimer.db)
+    inbox.execute("SELECT pg_terminate_backend(%s)", [pid], role="postgres")
+    wait_until(lambda: inbox.value("SELECT count(*) = 0 FROM pg_stat_activity WHERE pid = %s", [pid]))
+    assert claimer.claim("a") == (NO_CONNECTION, False) and b"lost" in claimer.error.text
+    assert claimer.claim("a") == (NO_CONNECTION, False) and b"closed" in claimer.error.text
 
 
 # ---- the loop -----------------------------------------------------------------------------------------

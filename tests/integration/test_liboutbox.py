@@ -14,6 +14,7 @@ import psycopg2
 import pytest
 
 from conftest import ROOT, wait_until
+from test_readme import blocks, section
 
 BUILD = ROOT / "build"
 OK, INVALID, NO_CONNECTION, NO_TRANSACTION, BUSY, FAILED, NO_MEMORY, REFUSED = range(8)
@@ -184,6 +185,28 @@ def test_a_field_that_is_wrong_leaves_the_transaction_usable(connect, database, 
     assert (code, db.error.index, db.error.field.decode()) == (INVALID, 1, field) and db.state() == IN_TRANSACTION
     db.run("COMMIT")
     assert database.value("SELECT count(*) FROM outbox.message") == 1
+
+
+SHORT = ("exchange", "routing_key", "type", "app_id", "content_type", "content_encoding", "correlation_id", "reply_to")
+
+
+def test_every_text_is_checked_before_anything_is_sent(connect, database):
+    """Too long, not UTF-8, or no JSON: the field, the reason, and a transaction that lives."""
+    db = connect()
+    db.run("BEGIN")
+    bad = [(field, "x" * 256, "longer than 255 bytes") for field in SHORT] + [("ordering_key", "x" * 1025, "longer than 1024 bytes")]
+    bad += [(field, b"ab\xc3", "not valid UTF-8 at byte 2") for field in (*SHORT, "ordering_key", "payload_text")]
+    bad += [(field, b'{"a": "\xff"}', "not valid UTF-8 at byte 7") for field in ("headers", "payload_json")]
+    bad += [("headers", text, "headers must be a JSON object") for text in ("", "[]", "1", "null", '{"a": 1', "{'a': 1}")]
+    bad += [("payload_json", "{]", "payload_json"), ("message_id", b"\xff" * 36, "message_id")]
+    for field, text, why in bad:
+        code, _ = db.publish(Message(**{field: text}))
+        assert (code, db.error.field.decode()) == (INVALID, field) and why in db.error.text.decode(), (field, text, db.error.text)
+        assert db.state() == IN_TRANSACTION
+        assert db.publish_batch([Message(), Message(**{field: text})])[0] == INVALID and db.error.index == 1
+    assert db.publish(Message(payload_text="well"))[0] == OK
+    db.run("COMMIT")
+    assert database.query("SELECT payload_text FROM outbox.message") == [("well",)]
 
 
 SEEDS = ['{"a": [1, -2.5e+3, true, null, "x\\u00e9\\n"], "b": {"c": {}}}', '{"n": 9223372036854775807, "m": -9223372036854775808}',
@@ -390,6 +413,20 @@ def test_an_installed_program_works_and_leaks_nothing(installed, database, tmp_p
     assert said[0] == "headers must be a JSON object that AMQP can carry: no JSON object at byte 0 in message 1"
     assert database.query("SELECT message_id::text FROM outbox.message ORDER BY id") == [(one,) for one in said[1:]]
     assert len(said) == 4
+
+
+def test_the_readmes_program_works_once_installed(installed, database, tmp_path):
+    [program] = [content for _, content in blocks(section("From C")) if "outbox_publish(" in content]
+    assert len(program.splitlines()) <= 40
+    database.execute("CREATE TABLE orders (id integer PRIMARY KEY, item text); GRANT INSERT ON orders TO PUBLIC")
+    (tmp_path / "program.c").write_text(program)
+    flags = run("pkg-config", "--cflags", "--libs", "outbox", env=installed).split()
+    run("gcc", "-Wall", "-Wextra", "-Werror", "-o", tmp_path / "program", tmp_path / "program.c", *flags)
+    said = run(tmp_path / "program", env={**installed, "DSN": database.dsn("writer")})
+    assert database.query("SELECT message_id::text, ordering_key FROM outbox.message") == [(said.strip(), "customer-7")]
+    again = subprocess.run([tmp_path / "program"], env={**installed, "DSN": database.dsn("writer")}, capture_output=True, text=True)
+    assert again.returncode == 1 and "orders_pkey" in again.stderr
+    assert database.query("SELECT count(*) FROM outbox.message") == [(1,)]
 
 
 def test_install_under_a_staging_folder_is_taken_back_wholly(tmp_path):

@@ -14,6 +14,7 @@ WRAPPED(PQconnectdbParams);
 WRAPPED(PQconnectPoll);
 WRAPPED(PQsetnonblocking);
 WRAPPED(PQenterPipelineMode);
+WRAPPED(PQexitPipelineMode);
 WRAPPED(PQsocket);
 WRAPPED(PQhost);
 WRAPPED(PQdb);
@@ -75,6 +76,13 @@ __wrap_PQenterPipelineMode(PGconn * conn)
 {
 	TORTURED(PQenterPipelineMode) return (0);
 	return (__real_PQenterPipelineMode(conn));
+}
+
+int
+__wrap_PQexitPipelineMode(PGconn * conn)
+{
+	TORTURED(PQexitPipelineMode) return (0);
+	return (__real_PQexitPipelineMode(conn));
 }
 
 int

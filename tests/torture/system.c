@@ -6,6 +6,7 @@
 #include <poll.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <sys/eventfd.h>
 #include <sys/random.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
@@ -34,6 +35,7 @@ WRAPPED(fopen);
 WRAPPED(fread);
 WRAPPED(fstat);
 WRAPPED(signalfd);
+WRAPPED(eventfd);
 WRAPPED(getrandom);
 WRAPPED(gethostname);
 
@@ -288,6 +290,13 @@ __wrap_signalfd(int fd, const sigset_t * mask, int flags)
 {
 	TORTURED(signalfd) FAIL_WITH(EMFILE, ENOMEM);
 	return (__real_signalfd(fd, mask, flags));
+}
+
+int
+__wrap_eventfd(unsigned int count, int flags)
+{
+	TORTURED(eventfd) FAIL_WITH(EMFILE, ENOMEM);
+	return (__real_eventfd(count, flags));
 }
 
 ssize_t

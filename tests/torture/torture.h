@@ -4,7 +4,7 @@
 #include <stdbool.h>
 
 /*
- * A relay whose calls fail on demand.  It is linked with --wrap for every
+ * A relay, or a program with the client libraries, whose calls fail on demand.  It is linked with --wrap for every
  * function that has a __wrap_ here, so that the calls of its own objects come
  * to us first; what libraries do among themselves is theirs.
  *
