@@ -1,6 +1,10 @@
 """How fast a backlog goes out, what it costs, and whether a held snapshot or a long queue slows it."""
 
+import contextlib
+import socket
+import threading
 import time
+import urllib.request
 
 from harness import chart
 from harness.bench import QUEUE, BenchError
@@ -154,12 +158,12 @@ def held(bench):
     old.drop()
 
 
-def sent_first(bench, database, count):
+def sent_first(bench, database, count, **settings):
     """The rate of the first ${count} messages of a relay that is then killed."""
     database.execute("TRUNCATE outbox.sent")
     bench.checkpoint()
     bench.fresh_queue()
-    with bench.relay(database) as process:
+    with bench.relay(database, **settings) as process:
         deadline = time.monotonic() + 120
         while database.sent() < count:
             process.check_running()
@@ -194,6 +198,73 @@ def waiting(bench):
     bench.figure(Figure("waiting", "rate alone", [b for _, b in pairs], "msg/s", places=0))
     alone.drop()
     long.drop()
+
+
+class Scraper(threading.Thread):
+    """Asks for /metrics ten times a second, until the block ends."""
+
+    def __init__(self):
+        super().__init__()
+        with socket.socket() as chosen:
+            chosen.bind(("127.0.0.1", 0))
+            self.listen = f"127.0.0.1:{chosen.getsockname()[1]}"
+        self.ended = threading.Event()
+        self.answers = 0
+        self.slowest = 0.0
+
+    def __enter__(self):
+        self.start()
+        return self
+
+    def __exit__(self, *_):
+        self.ended.set()
+        self.join()
+
+    def run(self):
+        while not self.ended.wait(0.1):
+            # Before it listens, and after it was killed.
+            with contextlib.suppress(OSError):
+                begun = time.monotonic()
+                with urllib.request.urlopen(f"http://{self.listen}/metrics", timeout=5) as answer:
+                    if b"outbox_relay_confirmed_total" in answer.read():
+                        self.answers += 1
+                        self.slowest = max(self.slowest, time.monotonic() - begun)
+
+
+def scraped(bench):
+    """The same backlog, with ten scrapes a second and without any; the port is open in both."""
+    count = 80000 if bench.quick else 300000
+    database = bench.database("bench_scraped")
+    pairs, answers, slowest = [], [], []
+
+    def run(with_scrapes):
+        database.refill(count)
+        scraper = Scraper()
+        settings = {"http": {"listen": scraper.listen}}
+        if not with_scrapes:
+            return sent_first(bench, database, count, **settings)
+        with scraper:
+            rate = sent_first(bench, database, count, **settings)
+        if scraper.answers == 0:
+            raise BenchError("no scrape was answered")
+        answers.append(scraper.answers / (count / rate))
+        slowest.append(scraper.slowest * 1000)
+        return rate
+
+    for pair in range(bench.pairs):
+        order = [True, False] if pair % 2 == 0 else [False, True]
+        rates = {with_scrapes: run(with_scrapes) for with_scrapes in order}
+        pairs.append((rates[True], rates[False]))
+        bench.say(f"    {pair + 1}/{bench.pairs} thousand messages a second: "
+                  f"scraped {pairs[-1][0] / 1000:.1f}, not {pairs[-1][1] / 1000:.1f}")
+    note = "from exec of the relay to the mark that covers all; the client that scrapes shares the cores"
+    bench.figure(Figure("scraped", f"{count:,} messages, 10 scrapes a second / none", ratios(pairs), "x", (">=", 0.97),
+                        note=note))
+    bench.figure(Figure("scraped", "rate, scraped", [a for a, _ in pairs], "msg/s", places=0))
+    bench.figure(Figure("scraped", "rate, not scraped", [b for _, b in pairs], "msg/s", places=0))
+    bench.figure(Figure("scraped", "scrapes answered", answers, "1/s", places=1))
+    bench.figure(Figure("scraped", "slowest scrape", slowest, "ms", places=1))
+    database.drop()
 
 
 def bloat(bench):
