@@ -316,7 +316,11 @@ def test_each_state_has_its_words(pretend, browser):
     for state, (say, tone, words, command) in STATES.items():
         pretend.say = say
         wait_headline(browser, words)
-        browser.picture(PICTURES / f"state-{state.replace(' ', '-')}.png")
+        if state in ("standby", "failing"):
+            # Tones that no real relay of these tests has.
+            take_pictures(browser, f"state-{state}")
+        else:
+            browser.picture(PICTURES / f"state-{state.replace(' ', '-')}.png")
         assert headline(browser) == words
         assert browser.run("return document.getElementById('state').dataset.tone") == tone, state
         assert browser.run("return document.querySelector('#troubles code')?.textContent ?? null") == command, state
