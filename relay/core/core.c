@@ -47,6 +47,9 @@ core_in_flight_max(const struct core_options * options)
 #define POOL_SHARE 4
 #define POOL_MAX 2000
 
+/* Of the bytes of fresh rows, one fetch takes this share at most. */
+#define FETCH_BYTES_SHARE 4
+
 /* This share of max_bytes is for them. */
 #define POOL_BYTES_SHARE 4
 
@@ -182,7 +185,10 @@ begin_fetch(struct core * core, struct core_action * action)
 	core->last.fetching = last;
 	action->type = CORE_FETCH;
 	action->fetch.rows = core->options.batch;
+	/* While an answer is taken apart it lies in memory twice: so no large ones. */
 	action->fetch.bytes = core->fresh_bytes - core->rows.bytes;
+	if (action->fetch.bytes > core->fresh_bytes / FETCH_BYTES_SHARE + 1)
+		action->fetch.bytes = core->fresh_bytes / FETCH_BYTES_SHARE + 1;
 	action->fetch.wait = core->draining ? core->answer_empty && !last : core->source_empty;
 	core->fetching_waits = action->fetch.wait;
 }

@@ -1,9 +1,10 @@
 /*
- * Two shapes of a message.  Small rows are copied into blocks, a few in each,
- * which go when all their messages are settled: with an ordering key that may
- * be long after its neighbours, and a batch must not stay for one of its rows.
- * Rows with large bodies stay in libpq's result, and the messages point into
- * it, so that a body of 100 MiB is not copied once more.
+ * Two shapes of a message.  Rows are copied into blocks, a few small ones in
+ * each, which go when all their messages are settled: with an ordering key or a
+ * queue that does not confirm that may be long after their neighbours, and a
+ * batch must not stay for one of its rows.  A large row that came alone stays in
+ * libpq's result, and the message points into it, so that a body of 100 MiB is
+ * not copied once more.
  */
 #include "postgres/rows.h"
 
@@ -51,8 +52,8 @@ static const struct form column_forms[COLUMNS] = {[ID] = {true, 8},
 
 static const struct form rare_forms[RARES] = {[EXPIRATION] = {false, 8}, [PRIORITY] = {false, 2}};
 
-/* Bodies of this mean size are worth keeping the result for. */
-#define LARGE_MEAN 4096
+/* A row of this size is worth keeping the result for. */
+#define LARGE 4096
 
 /* A batch whose messages lie in the result, or in blocks of their own. */
 struct rows {
@@ -369,7 +370,7 @@ rows_to_batch(PGresult ** result, int column, int64_t * bytes, struct error * e)
 	rows->batch = (struct batch){.references = 1,
 	    .messages = rows->messages,
 	    .destroy = rows_destroy};
-	if (*bytes / (tuples - first) > LARGE_MEAN) {
+	if (tuples - first == 1 && *bytes > LARGE) {
 		rows->result = *result;
 		*result = NULL;
 	}
