@@ -19,6 +19,7 @@ TABLES = """
     CREATE TABLE invoice (order_id integer NOT NULL, item text NOT NULL);
     GRANT SELECT, INSERT ON orders, invoice TO {writer};
 """
+ORMS = ("sqlalchemy", "django")
 ITEMS = ("kettle", "desk lamp", "Tasse für zwei", "it's a cup")
 
 
@@ -114,12 +115,14 @@ def shop(database, broker, relay, node_modules):
 
 
 def command(language, name):
+    if language in ORMS:
+        return [PYTHON, PROGRAMS / f"orm/{name}_{language}.py"]
     if language == "node":
         return ["node", PROGRAMS / f"{name}.js"]
     return [PYTHON, PROGRAMS / f"{name}.py"]
 
 
-@pytest.mark.parametrize("language", ["python", "node", "sql"])
+@pytest.mark.parametrize("language", ["python", "node", "sql", *ORMS])
 def test_the_row_and_its_messages_are_written_together(shop, language):
     for number, item in enumerate(ITEMS):
         done = shop.place_order(language, f"customer-{number}", item)
@@ -178,3 +181,8 @@ def test_the_readme_shows_these_programs():
     assert len(files) == 6
     for file in files:
         assert file.read_text() in shown, f"README.md does not show {file.name} as it is"
+
+
+def test_the_page_about_orms_shows_these_programs():
+    shown = re.findall(r"^```python\n(.*?)^```$", (ROOT / "docs/orm.md").read_text(), re.MULTILINE | re.DOTALL)
+    assert sorted(shown) == sorted((PROGRAMS / f"orm/place_order_{name}.py").read_text() for name in ORMS)
