@@ -340,8 +340,8 @@ void core_count(const struct core * core, struct core_counts * counts);
 
 /* How long confirms took. */
 struct core_latencies {
-	struct histogram confirm; /* since the message was published, again and again
-	                             if need be */
+	struct histogram confirm; /* since the message was published last (but for those
+	                             whose channel was closed over another one) */
 	struct histogram commit;  /* since created_at, of fresh ones */
 };
 

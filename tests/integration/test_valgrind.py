@@ -1,6 +1,10 @@
 """The relay as users run it, under valgrind: what the sanitizers do not see (memory that was never written)."""
 
+import contextlib
 import re
+import socket
+import urllib.error
+import urllib.request
 
 import conftest
 from conftest import ROOT, wait_until
@@ -28,7 +32,10 @@ exec valgrind -q --error-exitcode={ERRORS} --leak-check=full --errors-for-leak-k
             "FROM generate_series(%s, %s) n", [exchange, first, last], role="writer")
 
     write(1, 150)
-    running = relay(config={"rabbitmq": {"urls": [vhost.url]}})
+    with socket.socket() as chosen:
+        chosen.bind(("127.0.0.1", 0))
+        listen = f"127.0.0.1:{chosen.getsockname()[1]}"
+    running = relay(config={"rabbitmq": {"urls": [vhost.url]}, "http": {"listen": listen}})
     running.wait_log("broker_connected", timeout=60)
     assert {len(m.body) for m in broker.take(queue, 150, timeout=60)} == {n if n % 50 else 200000
                                                                           for n in range(1, 151)}
@@ -40,5 +47,8 @@ exec valgrind -q --error-exitcode={ERRORS} --leak-check=full --errors-for-leak-k
     running.wait_log("broker_connected", timeout=60, count=2)
     write(151, 200)
     wait_until(lambda: broker.count(queue) >= 50, 60, "the rest")
+    for path in ("/stats", "/metrics", "/", "/readyz", "/nothing?x"):
+        with contextlib.suppress(urllib.error.HTTPError):
+            assert urllib.request.urlopen(f"http://{listen}{path}", timeout=30).read()
     assert running.stop(30) == 0, running.stderr()
     assert not re.search(r"^==\d+==", running.stderr(), re.M), running.stderr()

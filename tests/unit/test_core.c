@@ -479,6 +479,45 @@ a_drain_does_not_end_with_an_interval_left_open_before(void ** state)
 	published(9);
 }
 
+static void
+how_long_confirms_took_is_counted(void ** state)
+{
+	const struct core_latencies * latencies = core_latencies(core);
+	struct batch * batch = rows(1, "-----");
+	clock_ns offset = CLOCK_S(1700000000) - now;
+	uint64_t tickets[5];
+
+	(void)state;
+	/* Created 2 s ago, in an hour, at no time, at the end of all times; scheduled. */
+	core_wall_clock(core, offset);
+	batch->messages[0]->timestamp_s = 1700000000 - 3;
+	batch->messages[0]->timestamp_us = 999000;
+	batch->messages[1]->timestamp_s = 1700000000 + 3600;
+	batch->messages[2]->timestamp_s = MESSAGE_UNFIT;
+	batch->messages[3]->timestamp_s = INT64_C(253402300799);
+	batch->messages[4]->origin = MESSAGE_SCHEDULED;
+	fetched(batch, 1, true);
+	fetching();
+	for (int n = 0; n < 5; n++)
+		tickets[n] = published(1 + n);
+	now += CLOCK_MS(30);
+	for (int n = 0; n < 5; n++)
+		confirmed(tickets[n]);
+	assert_int_equal(histogram_total(&latencies->confirm), 5);
+	assert_int_equal(latencies->confirm.sum_ns, 5 * CLOCK_MS(30));
+	assert_int_equal(histogram_total(&latencies->commit), 2);
+	assert_int_equal(latencies->commit.sum_ns, CLOCK_MS(2001 + 30));
+	/* Neither refused nor forgotten ones count. */
+	recorded(1, 5, true, 5);
+	answer(rows(6, "--"), 2, true);
+	fetching();
+	settled(published(6), CORE_NACKED);
+	tickets[0] = published(7);
+	core_on_source_down(core, now);
+	confirmed(tickets[0]);
+	assert_int_equal(histogram_total(&latencies->confirm), 5);
+}
+
 int
 main(void)
 {
@@ -509,6 +548,7 @@ main(void)
 	    TEST(a_stop_does_not_wait_for_a_lost_peer),
 	    TEST(a_drain_ends_when_a_fetch_after_the_last_mark_is_empty),
 	    TEST(a_drain_does_not_end_with_an_interval_left_open_before),
+	    TEST(how_long_confirms_took_is_counted),
 	};
 
 	return (cmocka_run_group_tests(tests, NULL, NULL));
