@@ -4,15 +4,23 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/utf8.h"
+
 /*
- * Names in findings come from databases and brokers: each stays one line.
+ * Names in findings come from databases and brokers: each stays one line of
+ * valid UTF-8, also where it was cut.
  */
 static void
 make_line(char * text)
 {
-	for (char * p = text; *p != '\0'; p++) {
-		if ((unsigned char)*p < 0x20 || *p == 0x7f)
-			*p = ' ';
+	while (*text != '\0') {
+		size_t len = utf8_length((const unsigned char *)text);
+
+		if (len == 0)
+			*text = '?';
+		else if ((unsigned char)*text < 0x20 || *text == 0x7f)
+			*text = ' ';
+		text += len == 0 ? 1 : len;
 	}
 }
 

@@ -60,7 +60,7 @@ print_lines(const struct findings * findings)
 	    findings->counts[FINDING_WARN], findings->counts[FINDING_FAIL]);
 }
 
-/* Bytes that are no UTF-8 come from no server that we ask: Postgres is told UTF8. */
+/* A finding is valid UTF-8 without control characters. */
 static void
 print_string(const char * text)
 {

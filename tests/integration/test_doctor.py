@@ -49,8 +49,9 @@ def parse(stdout):
 class Place:
     """A set-up, and who sits before it."""
 
-    def __init__(self, stack, shared, broker, relay, tmp_path, closing):
+    def __init__(self, stack, shared, users, broker, relay, tmp_path, closing):
         self.stack = stack
+        self.users = users
         self.database = shared
         self.broker = broker
         self.relay = relay
@@ -62,6 +63,7 @@ class Place:
         self.env = {}
         self.input = ""         # what is typed where a remedy asks
         self.person = None      # does what a remedy says that is no command
+        self.mended = False
         self.seen = set()
         self.path = tmp_path / "bin"
         self.path.mkdir()
@@ -147,10 +149,19 @@ def shared(session_stack):
     database.drop()
 
 
+@pytest.fixture(scope="module")
+def users(session_stack):
+    """Of RabbitMQ; they go in the end."""
+    names = []
+    yield names
+    texts = ", ".join(f'<<"{name}">>' for name in names)
+    session_stack.rabbitmqctl("eval", f'[rabbit_auth_backend_internal:delete_user(N, <<"test">>) || N <- [{texts}]].')
+
+
 @pytest.fixture
-def place(stack, shared, broker, relay, tmp_path):
+def place(stack, shared, users, broker, relay, tmp_path):
     with contextlib.ExitStack() as closing:
-        yield Place(stack, shared, broker, relay, tmp_path, closing)
+        yield Place(stack, shared, users, broker, relay, tmp_path, closing)
         stack.heal()
 
 
@@ -424,6 +435,25 @@ def a_server_without_fsync(place):
     place.set("postgres", dsn=cluster.dsn(user="relay"))
 
 
+@broken("connections", "the server has only 4 connections left", "warn")
+def a_server_that_is_nearly_full(place):
+    cluster = Cluster(place.stack.env["POSTGRES_BIN"])
+    place.closing.callback(cluster.remove)
+    del cluster.settings["max_connections"]
+    with open(cluster.data / "postgresql.conf", "a", encoding="ascii") as file:
+        file.write("max_connections = 7\n")
+    cluster.start()
+    cluster.furnish()
+    place.set("postgres", dsn=cluster.dsn(user="relay"))
+    place.shim("systemctl", '[ "$*" = "restart postgresql" ]')
+
+    def person(remedy):
+        place.type(remedy)
+        cluster.stop()
+        cluster.start()
+    place.person = person
+
+
 @broken("clock", "s behind this host", "warn")
 def clocks_that_differ(place):
     place.env = {"LD_PRELOAD": str(BUILD / "tests/integration/preload/clock.so"), "CLOCK_SHIFT": "3600"}
@@ -558,15 +588,15 @@ def rabbitmq_is_down(place):
     place.stack.kill("rabbitmq")
 
 
-@contextlib.contextmanager
 def user(place, permissions=("", ".*", "")):
-    """Who may write; its password is "right"."""
+    """Who may write; its password is "right".  By one call: each costs a second."""
     name = "u_" + uuid.uuid4().hex[:8]
-    place.stack.rabbitmqctl("add_user", name, "right")
-    if permissions is not None:
-        place.stack.rabbitmqctl("set_permissions", "-p", "/", name, *permissions)
-    yield name
-    place.stack.rabbitmqctl("delete_user", name)
+    texts = "".join(f'<<"{permission}">>, ' for permission in permissions or ())
+    module = "rabbit_auth_backend_internal"
+    place.stack.rabbitmqctl("eval", f'{module}:add_user(<<"{name}">>, <<"right">>, <<"test">>)'
+                            + (f', {module}:set_permissions(<<"{name}">>, <<"/">>, {texts}<<"test">>).' if permissions else "."))
+    place.users.append(name)
+    return name
 
 
 def log_in(place, name, password="right", vhost="%2f", **more):
@@ -577,32 +607,32 @@ def log_in(place, name, password="right", vhost="%2f", **more):
 @broken("rabbitmq", "403 ACCESS_REFUSED")
 def the_wrong_password_file_for_rabbitmq(place):
     place.input = "right\n"
-    log_in(place, place.closing.enter_context(user(place)), None, password_file=str(place.secret("wrong")))
+    log_in(place, user(place), None, password_file=str(place.secret("wrong")))
 
 
 @broken("rabbitmq", "403 ACCESS_REFUSED")
 def the_wrong_password_for_rabbitmq(place):
     place.input = "wrong\n"
-    log_in(place, place.closing.enter_context(user(place)), "wrong")
+    log_in(place, user(place), "wrong")
 
 
 @broken("rabbitmq", "vhost t_absent not found")
 def a_vhost_that_is_not_there(place):
     place.closing.callback(lambda: subprocess.run([place.stack.env["RABBITMQCTL"], "-q", "delete_vhost", "t_absent"],
                                                   capture_output=True, check=False))
-    log_in(place, place.closing.enter_context(user(place)), vhost="t_absent")
+    log_in(place, user(place), vhost="t_absent")
 
 
 @broken("rabbitmq", "access to vhost '/' refused")
 def a_vhost_that_is_closed_to_the_user(place):
-    log_in(place, place.closing.enter_context(user(place, None)))
+    log_in(place, user(place, None))
 
 
 @broken("exchanges", "access to exchange")
 def an_exchange_that_may_not_be_written_to(place):
     place.fresh()
     place.publish(place.broker.exchange())
-    log_in(place, place.closing.enter_context(user(place, ("", "^other$", ""))))
+    log_in(place, user(place, ("", "^other$", "")))
 
 
 @broken("exchanges", "does not exist; messages of late name it")
@@ -656,7 +686,7 @@ def rabbitmq_has_no_memory_left(place):
 @broken("alarm", "low on disk")
 def rabbitmq_has_no_disk_left(place):
     place.stack.rabbitmqctl("set_disk_free_limit", "100000GB")
-    place.closing.callback(lambda: place.stack.rabbitmqctl("set_disk_free_limit", "50MB"))
+    place.closing.callback(lambda: place.mended or place.stack.rabbitmqctl("set_disk_free_limit", "50MB"))
 
 
 @contextlib.contextmanager
@@ -671,8 +701,9 @@ def certificate(place, until):
     place.stack.rabbitmqctl("eval", "ssl:clear_pem_cache().")
     place.set("rabbitmq", urls=[place.stack.env["AMQPS_URL"]], tls={"ca_file": place.stack.env["TLS_CA_FILE"]})
     yield lambda: (directory / "server.pem").write_bytes(kept)
-    (directory / "server.pem").write_bytes(kept)
-    place.stack.rabbitmqctl("eval", "ssl:clear_pem_cache().")
+    if not place.mended:
+        (directory / "server.pem").write_bytes(kept)
+        place.stack.rabbitmqctl("eval", "ssl:clear_pem_cache().")
 
 
 @broken("tls", "ends in 4 days", "warn")
@@ -750,6 +781,7 @@ def test_the_remedy_works(place, name):
     assert ill.level == level, ill
     (place.person or place.type)(ill.remedy)
     wait_until(lambda: not place.ills(check, words), 20, f"an end of {ill}")
+    place.mended = True
     SEEN.update(place.seen)
 
 
@@ -758,7 +790,7 @@ def test_all_is_well(place, broker):
     database = place.fresh()
     exchange = broker.exchange()
     broker.queue(exchange=exchange)
-    log_in(place, place.closing.enter_context(user(place)), None, password_file=str(place.secret("right")))
+    log_in(place, user(place), None, password_file=str(place.secret("right")))
     place.publish(exchange)
     running = place.relay(config=place.config)
     place.closing.callback(running.kill)

@@ -95,6 +95,23 @@ findings_are_kept_in_order_and_counted(void ** state)
 	assert_null(findings.first);
 }
 
+static void
+a_character_that_was_cut_leaves_valid_text(void ** state)
+{
+	struct findings findings = {0};
+	char long_text[FINDING_TEXT_MAX + 10];
+
+	(void)state;
+	memset(long_text, 'x', sizeof(long_text));
+	memcpy(long_text + FINDING_TEXT_MAX - 2, "\xc3\xa9", 3);
+	finding_ok(&findings, "one", "%s", long_text);
+	assert_int_equal(strlen(findings.first->text), FINDING_TEXT_MAX - 1);
+	assert_int_equal(findings.first->text[FINDING_TEXT_MAX - 2], '?');
+	finding_ok(&findings, "two", "%s", "a\xc3\xa9 \xff\xed\xa0\x80");
+	assert_string_equal(findings.last->text, "a\xc3\xa9 ????");
+	findings_free(&findings);
+}
+
 int
 main(void)
 {
@@ -103,6 +120,7 @@ main(void)
 	    cmocka_unit_test(what_reads_well_is_left_alone),
 	    cmocka_unit_test(nothing_is_quoted_in_half),
 	    cmocka_unit_test(findings_are_kept_in_order_and_counted),
+	    cmocka_unit_test(a_character_that_was_cut_leaves_valid_text),
 	};
 
 	return (cmocka_run_group_tests(tests, NULL, NULL));
