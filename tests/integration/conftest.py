@@ -17,6 +17,7 @@ import os
 import pathlib
 import re
 import signal
+import socket
 import subprocess
 import time
 import uuid
@@ -53,6 +54,13 @@ def wait_until(condition, timeout=10, what=None):
             pytest.fail(f"waited {timeout} s in vain for {what or condition}", pytrace=True)
         time.sleep(pause)
         pause = min(pause * 1.5, 0.05)
+
+
+def free_port():
+    """Of the loopback interface, free a moment ago."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
 
 
 @pytest.fixture(autouse=True)

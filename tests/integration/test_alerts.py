@@ -4,7 +4,6 @@ expression finds its metrics in a Prometheus that scrapes real relays."""
 import json
 import re
 import shutil
-import socket
 import subprocess
 import urllib.error
 import urllib.parse
@@ -12,7 +11,7 @@ import urllib.request
 
 import pytest
 
-from conftest import ROOT, die_with_parent, wait_until
+from conftest import RELAY_BINARY, ROOT, die_with_parent, free_port, wait_until
 
 ALERTS = ROOT / "config/prometheus-alerts.yaml"
 DASHBOARD = ROOT / "config/grafana-dashboard.json"
@@ -123,6 +122,20 @@ def test_each_alert_rings_when_it_should_and_alone(tmp_path):
     assert "SUCCESS" in promtool("test", "rules", file)
 
 
+def test_what_is_to_be_typed_exists():
+    """Of alerts, their rows in the guide and the page: each command, its verb and its options are in its help."""
+    lines = [rule["remedy"] for rule in rules().values()] + re.findall(r"^\| `OutboxRelay.*", OPERATIONS.read_text(), re.MULTILINE)
+    lines += re.findall(r'"(outbox-relay (?!on )[^"]*)"', (ROOT / "relay/http/page.html").read_text())
+    typed = {words.strip() for line in lines for words in re.findall(r"outbox-relay((?: (?:--[a-z-]+|[a-z]+)(?!\w))+)", line)}
+    assert {"doctor", "dead retry --all --dry-run", "probe live", "pause --exchange", "message show"} <= typed
+    for command in sorted(typed):
+        name, *words = command.split()
+        done = subprocess.run([RELAY_BINARY, name, "--help"], text=True, capture_output=True)
+        assert done.returncode == 0, command
+        missing = [word for word in words if not re.search(rf"(?<![\w-]){word}(?![\w-])", done.stdout)]
+        assert missing == [], (command, done.stdout)
+
+
 def test_each_alert_has_its_row_in_the_operations_guide_and_leads_there():
     text = OPERATIONS.read_text()
     assert set(re.findall(r"^\| `(OutboxRelay\w+)` \|", text, re.MULTILINE)) == rules().keys()
@@ -133,12 +146,6 @@ def test_each_alert_has_its_row_in_the_operations_guide_and_leads_there():
 
 
 # ---- in a Prometheus, of real relays ----
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 class Prometheus:

@@ -8,7 +8,6 @@ import hashlib
 import http.server
 import json
 import re
-import socket
 import threading
 import time
 import urllib.error
@@ -17,7 +16,7 @@ import urllib.request
 import pytest
 
 from browser import Browser
-from conftest import ROOT, wait_until
+from conftest import ROOT, free_port, wait_until
 
 PAGE = ROOT / "relay/http/page.html"
 PICTURES = ROOT / "build/page"
@@ -70,12 +69,6 @@ def browser(chromium):
     assert {url.split("?")[0] for url in asked} <= {address + "/", address + "/stats"}, asked
     complaints = [entry["message"] for entry in chromium.log("browser")]
     assert [c for c in complaints if not re.search(r"/stats .*Failed to load resource", c)] == []
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 def headline(browser):
@@ -301,7 +294,7 @@ STATES = {
                                                                          entry(7, died_at="2026-11-20T09:00:00Z")]},
              "look", "Messages are dead", "outbox-relay dead list"),
     "waiting": ({"backlog": {**stats()["backlog"], "pending": 2345678, "estimated": True, "oldest_pending_age_seconds": 4000}},
-                "look", "Messages wait for long", "outbox-relay status --held"),
+                "look", "Messages wait for long", "outbox-relay status"),
     "delayed": ({"newest_delayed": [entry(12, attempts=2, next_attempt_at=None)]}, "look", "Messages are refused", "outbox-relay message show 12"),
     "expires": ({"tls_certificate_expires_at": rfc3339(time.time() + 86400 * 5.5)}, "look", "The TLS certificate expires in 5 days", "outbox-relay doctor"),
     "failing": (500, "gone", "The relay does not answer", "outbox-relay probe live"),
@@ -341,7 +334,7 @@ def test_a_keyboard_reaches_everything_in_the_order_of_reading(pretend, browser)
         assert focus[2] == "solid" and focus[3] >= 2, f"no ring around {focus}"
         reached.append(focus[1])
     assert reached == ["Copy outbox-relay dead list", "Copy outbox-relay dead retry --all --dry-run", "Copy outbox-relay message show 12",
-                       "Copy outbox-relay status --held", "Copy outbox-relay dead show 9", "Copy outbox-relay dead show 7",
+                       "Copy outbox-relay doctor", "Copy outbox-relay dead show 9", "Copy outbox-relay dead show 7",
                        "Copy outbox-relay message show 12", "Since this process started", "stats", "metrics", "readyz"]
     names = [browser.label(element) for element in browser.find("button")]
     assert names[0] == "Copy outbox-relay dead list" and len(names) == 7
