@@ -8,6 +8,7 @@ import hashlib
 import http.server
 import json
 import re
+import shlex
 import threading
 import time
 import urllib.error
@@ -142,6 +143,19 @@ def test_a_healthy_relay_says_so(database, broker, watched, browser):
     assert [label.split(",")[0] for label in labels] == ["Pending", "Confirmed a second", "Publish to confirm", "Commit to confirm"]
     assert all(re.search(r"now \S+.*, least .*, most .*", label) for label in labels), labels
     take_pictures(browser, "well")
+
+
+def test_a_pause_shows_and_what_the_page_says_to_type_ends_it(database, relay, watched, browser):
+    running = watched()
+    wait_until(lambda: ready(running), 10, "ready")
+    browser.go(running.page)
+    wait_headline(browser, "Well")
+    for words, options in (("Paused: it's $HOME", ["--exchange", "it's $HOME"]), ("Paused", [])):
+        assert relay.command("pause", *options, "--reason", "a test").returncode == 0
+        wait_until(lambda: headline(browser) == words, 10, words)
+        typed = shlex.split(browser.text("#troubles code"))
+        assert typed[0] == "outbox-relay" and relay.command(*typed[1:]).returncode == 0
+        wait_headline(browser, "Well")
 
 
 def test_the_page_changes_within_a_second_of_readyz(stack, database, broker, watched, browser):
