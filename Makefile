@@ -313,6 +313,13 @@ dist: ## a tar of the last commit in build/
 	@mkdir -p build
 	git archive --prefix=outbox-relay-$(VERSION)/ -o build/outbox-relay-$(VERSION).tar.gz HEAD
 
+deb: ## the Debian packages, in build/deb
+	tests/support/install build deb
+	config/debian/build
+
+check-deb: deb ## lintian, then install, run, upgrade and purge them in a Debian tree made for it; needs root
+	config/debian/check
+
 clean: ## remove build/ (stop a running stack first)
 	rm -rf $(BUILD)
 
@@ -324,6 +331,6 @@ help: ## list the targets
 FORCE:
 .PHONY: FORCE all debug test unit-tests drivers everything check-unit check-integration check-simulation check-planted check-chaos check-inbox asan tsan \
 	check-torture check-torture-clients torture-objects coverage fuzz fuzz-objects fuzz-programs \
-	lint format format-check demo bench bench-quick bench-programs completion install uninstall dist clean help
+	lint format format-check demo bench bench-quick bench-programs completion install uninstall dist deb check-deb clean help
 .SECONDARY:
 .DELETE_ON_ERROR:

@@ -138,7 +138,7 @@ class Service(Relay):
 
     def reload(self):
         for words in self.unit.commands("ExecReload"):
-            subprocess.run([word.replace("$MAINPID", str(self.pid)) for word in words], check=True)
+            subprocess.run([word.replace("${MAINPID}", str(self.pid)) for word in words], check=True)
 
 
 def start_unit(unit, root, manager, tmp_path, environment=None):
@@ -149,9 +149,12 @@ def start_unit(unit, root, manager, tmp_path, environment=None):
     directory = tmp_path / f"unit-{uuid.uuid4().hex[:8]}"
     credentials = directory / "credentials"
     credentials.mkdir(parents=True)
+    for value in unit.values("SetCredential"):
+        name, _, text = value.partition(":")
+        (credentials / name).write_text(text.replace("\\n", "\n"))
     for value in unit.values("LoadCredential"):
         name, _, file = value.partition(":")
-        path = root / "etc/credstore" / (file or name)
+        path = root / file.lstrip("/")
         if path.exists():
             assert path.stat().st_mode & 0o077 == 0, f"{path} can be read by others"
             (credentials / name).write_bytes(path.read_bytes())

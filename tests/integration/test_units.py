@@ -42,7 +42,7 @@ def test_the_relays_of_one_and_of_several_databases_differ_in_names_alone():
     one, several = (sorted({entry for entry in Unit(UNITS / name, instance).entries})
                     for name, instance, _ in RELAYS)
     differing = {key for _, key, _ in set(one) ^ set(several)}
-    assert differing == {"Description", "ExecStart", "LoadCredential", "User"}
+    assert differing == {"Description", "ExecStart", "LoadCredential", "SetCredential", "User"}
 
 
 @pytest.fixture(scope="module")
@@ -85,10 +85,9 @@ def service(root, manager, tmp_path):
 
 
 def credential(root, name, text):
-    store = root / "etc/credstore"
-    store.mkdir(mode=0o700, exist_ok=True)
-    (store / name).write_text(text + "\n")
-    (store / name).chmod(0o600)
+    file = root / "etc/outbox-relay" / name
+    file.write_text(text + "\n")
+    file.chmod(0o600)
 
 
 @pytest.fixture
@@ -99,12 +98,12 @@ def configured(stack, database, root):
     def write(file, prefix):
         dsn = database.dsn(stack.env["POSTGRES_PASSWORD_USER"], tcp=True)
         (root / f"etc/outbox-relay/{file}.yaml").write_text(
-            f'postgres: {{dsn: "{dsn}", password_file: postgres-password}}\n'
+            f'postgres: {{dsn: "{dsn}", password_file: {prefix}postgres-password}}\n'
             f'rabbitmq: {{urls: ["amqp://guest@127.0.0.1:{stack.env["AMQP_PORT"]}/%2f"],'
-            f' password_file: rabbitmq-password}}\n'
+            f' password_file: {prefix}rabbitmq-password}}\n'
             "http: {listen: null}\n")
-        credential(root, f"outbox-relay.{prefix}postgres-password", stack.env["POSTGRES_PASSWORD"])
-        credential(root, f"outbox-relay.{prefix}rabbitmq-password", "guest")
+        credential(root, f"{prefix}postgres-password", stack.env["POSTGRES_PASSWORD"])
+        credential(root, f"{prefix}rabbitmq-password", "guest")
 
     return write
 
@@ -149,12 +148,32 @@ def test_the_status_is_the_truth(stack, configured, service, manager):
 
 
 def test_a_credential_that_is_missing_is_told_by_name(configured, service, root):
+    """And not tried for ever."""
     configured("outbox-relay", "")
-    (root / "etc/credstore/outbox-relay.postgres-password").unlink()
+    (root / "etc/outbox-relay/postgres-password").unlink()
     running = service("outbox-relay.service")
     assert running.wait() == CONFIGURATION
     assert str(CONFIGURATION) in running.unit.value("RestartPreventExitStatus").split()
-    assert "postgres.password_file" in running.stderr() and "$CREDENTIALS_DIRECTORY" in running.stderr()
+    assert "/run/credentials/outbox-relay.service/postgres-password is empty" in running.stderr()
+
+
+def test_the_same_configuration_serves_commands_that_root_types(configured, root):
+    """The passwords lie beside it, so nobody needs the service's credentials to ask how it is."""
+    configured("orders", "orders.")
+    done = subprocess.run([RELAY_BINARY, "status", "--config", root / "etc/outbox-relay/orders.yaml"], text=True,
+                          capture_output=True, env={"PATH": os.environ["PATH"]})
+    assert (done.returncode, done.stderr) == (0, "") and "pending" in done.stdout
+
+
+def test_a_reload_takes_the_new_configuration(configured, service, manager, root):
+    configured("outbox-relay", "")
+    running = service("outbox-relay.service")
+    at, _ = manager.wait("publishing")
+    with open(root / "etc/outbox-relay/outbox-relay.yaml", "a") as file:
+        file.write("log: {level: debug}\n")
+    running.reload()
+    running.wait_log("reloaded")
+    assert running.alive() and running.stop() == 0
 
 
 def test_the_purge_runs_once_and_ends(stack, empty_database, service, root):
@@ -165,8 +184,8 @@ def test_the_purge_runs_once_and_ends(stack, empty_database, service, root):
                            " VALUES ('billing', 'old', now() - interval '31 days'), ('billing', 'new', now())")
     (root / "etc/outbox-relay/inbox.env").write_text(
         f"OUTBOX_RELAY_POSTGRES_DSN={empty_database.dsn(stack.env['POSTGRES_PASSWORD_USER'], tcp=True)}\n"
-        "OUTBOX_RELAY_POSTGRES_PASSWORD_FILE=postgres-password\n")
-    credential(root, "outbox-relay.inbox.postgres-password", stack.env["POSTGRES_PASSWORD"])
+        "OUTBOX_RELAY_POSTGRES_PASSWORD_FILE=inbox-password\n")
+    credential(root, "inbox-password", stack.env["POSTGRES_PASSWORD"])
     running = service("outbox-relay-inbox-purge.service")
     assert (running.wait(), running.stderr()) == (0, "")
     assert empty_database.query("SELECT message_id FROM inbox.message") == [("new",)]
