@@ -115,7 +115,8 @@ def test_every_table_column_and_function_is_described(db):
 def test_a_second_time_changes_nothing(db, reference):
     db.up()
     for path in sqldb.files("up"):
-        assert db.psql("-1", "-f", str(path), check=False).returncode != 0
+        # One that only alters what is there may find that it is so.
+        assert db.psql("-1", "-f", str(path), check=False).returncode != 0 or "CREATE" not in path.read_text()
     assert inventory(db) == reference
     assert versions(db) == numbers()
 

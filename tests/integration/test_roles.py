@@ -228,12 +228,27 @@ def test_nothing_in_anybodys_search_path_runs_with_the_relays_or_the_owners_righ
     traps.query("SELECT outbox.publish('', 'nobody-is-there', 'x')")
     running.wait_log("message_delayed")
     assert running.stop() == 0
+    # By hand, with the owner's own path.
+    with contextlib.closing(traps.connect("owner", autocommit=True)) as owner, owner.cursor() as cursor:
+        for call in ("set_retention('1 day')", "set_payload_limit(1000000)", "retry_dead('{1}')", "discard_dead('{1}')", "pause('x')",
+                     "resume('x')", "grant_writer(current_user::text)", "backlog()"):
+            cursor.execute(f"SELECT outbox.{call}")
     for role, arguments in (("monitor", ["status"]), ("relay", ["status", "--json"]), ("relay", ["message", "show", "1"]),
                             ("relay", ["dead", "list"]), ("owner", ["migrate", "status"]), ("owner", ["migrate", "down"]),
                             ("owner", ["migrate", "up"]), ("owner", ["replay", "--all", "--yes"])):
         done = relay.command(*arguments, config={"postgres": {"dsn": traps.dsn(role)}})
         assert done.returncode == 0, (arguments, done.stderr)
     assert {who for who, _ in caught(traps)} == {traps.roles["writer"]}
+
+
+def test_functions_that_no_writer_needs_pin_their_search_path(database):
+    # Those are inlined, or constant, or run with the rights of who writes.
+    of_writers = {"uuid_v7", "current_slot", "payload_limit", "headers_valid", "publish", "write_message", "wake", "wake_delayed",
+                  "retention", "slot_period", "schema_version", "applied_migrations"}
+    loose = {name for (name,) in database.query(
+        "SELECT proname FROM pg_proc WHERE pronamespace = 'outbox'::regnamespace"
+        " AND NOT coalesce('search_path=pg_catalog, pg_temp' = ANY (proconfig), false)")}
+    assert loose == of_writers
 
 
 def test_a_writer_who_writes_whatever_it_can_keeps_nobody_else_waiting(database, broker, relay):

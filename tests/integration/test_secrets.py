@@ -10,7 +10,10 @@ import re
 import resource
 import signal
 import subprocess
+import socket
 import sys
+import urllib.error
+import urllib.request
 
 import psycopg2.extensions
 import pytest
@@ -51,6 +54,11 @@ def silent(tmp_path):
         assert [p for p in tmp_path.rglob("*") if p.name.startswith("core")] == []
         return said
     return silent
+
+
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return server.getsockname()[1]
 
 
 # ---- what is written
@@ -169,16 +177,26 @@ def test_a_running_relay_shows_no_password(stack, users, empty_database, broker,
     config = {"postgres": {"dsn": psycopg2.extensions.make_dsn(host="127.0.0.1", port=stack.env["PGPORT"], dbname=empty_database.name,
                                                                user=users, password="leak-p@ss/w:rd")},
               "rabbitmq": {"urls": [f"amqp://{users}:leak-m%40ss%2Fw%3Ard@127.0.0.1:{stack.env['AMQP_PORT']}/%2f"]},
-              "log": {"level": "debug"}}
+              "log": {"level": "debug"}, "http": {"listen": f"127.0.0.1:{(port := free_port())}"}}
     running = relay(config=config)
     running.wait_log("leading")
     running.wait_log("broker_connected")
     empty_database.query("SELECT outbox.publish('', %s, 'x')", [queue])
+    empty_database.query("SELECT outbox.publish('', 'nobody is there', 'leaked?', headers => '{\"h\": \"leaked?\"}')")
     broker.take(queue, 1)
+    running.wait_log("message_delayed")
+    for path in ("/", "/metrics", "/healthz", "/readyz", "/stats", "/nothing-here"):
+        try:
+            answer = urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5)
+        except urllib.error.HTTPError as refusal:
+            answer = refusal
+        text = str(answer.headers) + answer.read().decode()
+        # Neither a password nor a body or header of a message.
+        assert text and "leak" not in text, path
     for name in ("cmdline", "status", "comm"):
         assert b"leak" not in pathlib.Path(f"/proc/{running.pid}/{name}").read_bytes()
-    assert not empty_database.query("SELECT FROM pg_stat_activity WHERE pg_stat_activity::text LIKE '%%leak%%'"
-                                    " AND pid <> pg_backend_pid()", role="postgres")
+    assert not empty_database.query("SELECT FROM pg_stat_activity WHERE pg_stat_activity::text LIKE '%leak%'"
+                                    " AND application_name LIKE 'outbox-relay%'", role="postgres")
     assert "leak" not in stack.rabbitmqctl("list_connections", "name", "client_properties")
     empty_database.query("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = %s", [users], role="postgres")
     running.wait_log("database_lost")
