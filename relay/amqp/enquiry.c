@@ -476,17 +476,20 @@ enquiry_bind(struct enquiry * q, const struct enquiry_binding * b, struct error 
 {
 	amqp_table_entry_t entries[ENQUIRY_ARGUMENTS_MAX];
 	amqp_table_t arguments = make_table(&b->arguments, entries);
-	amqp_exchange_bind_t exchange = {.destination = text_bytes(b->destination),
-	    .source = text_bytes(b->exchange),
-	    .routing_key = text_bytes(b->routing_key),
-	    .arguments = arguments};
-	amqp_queue_bind_t queue = {.queue = text_bytes(b->destination),
+
+	if (b->to_exchange) {
+		amqp_exchange_bind_t to_exchange = {.destination = text_bytes(b->destination),
+		    .source = text_bytes(b->exchange),
+		    .routing_key = text_bytes(b->routing_key),
+		    .arguments = arguments};
+
+		return (ask(q, AMQP_EXCHANGE_BIND_METHOD, &to_exchange,
+		    AMQP_EXCHANGE_BIND_OK_METHOD, e));
+	}
+	amqp_queue_bind_t to_queue = {.queue = text_bytes(b->destination),
 	    .exchange = text_bytes(b->exchange),
 	    .routing_key = text_bytes(b->routing_key),
 	    .arguments = arguments};
 
-	if (b->to_exchange)
-		return (ask(q, AMQP_EXCHANGE_BIND_METHOD, &exchange, AMQP_EXCHANGE_BIND_OK_METHOD,
-		    e));
-	return (ask(q, AMQP_QUEUE_BIND_METHOD, &queue, AMQP_QUEUE_BIND_OK_METHOD, e));
+	return (ask(q, AMQP_QUEUE_BIND_METHOD, &to_queue, AMQP_QUEUE_BIND_OK_METHOD, e));
 }

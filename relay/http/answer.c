@@ -88,7 +88,7 @@ put_backlog(struct json * j, const struct stats * s)
 	json_begin(j, "backlog", '{');
 	json_number(j, "pending", b->pending);
 	json_bool(j, "estimated", b->estimated);
-	json_real_or_null(j, "oldest_pending_age_seconds",
+	json_decimal_or_null(j, "oldest_pending_age_seconds",
 	    s->backlog_read_at_ms == 0 ? -1 : b->oldest_pending_s);
 	json_number(j, "delayed", b->delayed);
 	json_number(j, "dead", b->dead);
@@ -130,15 +130,15 @@ put_flow(struct json * j, const struct stats * s)
 	json_number(j, "poll", (int64_t)s->wakeups.poll);
 	json_end(j, '}');
 	json_begin(j, "rates", '{');
-	json_real(j, "confirmed_per_second", s->confirmed_per_second);
+	json_decimal(j, "confirmed_per_second", s->confirmed_per_second);
 	json_end(j, '}');
 	json_begin(j, "confirm_seconds", '{');
-	json_real_or_null(j, "p50", s->confirm_p50);
-	json_real_or_null(j, "p99", s->confirm_p99);
+	json_decimal_or_null(j, "p50", s->confirm_p50);
+	json_decimal_or_null(j, "p99", s->confirm_p99);
 	json_end(j, '}');
 	json_begin(j, "commit_to_confirm_seconds", '{');
-	json_real_or_null(j, "p50", s->commit_p50);
-	json_real_or_null(j, "p99", s->commit_p99);
+	json_decimal_or_null(j, "p50", s->commit_p50);
+	json_decimal_or_null(j, "p99", s->commit_p99);
 	json_end(j, '}');
 }
 
@@ -210,7 +210,7 @@ write_healthz(struct buffer * out, const struct answer_facts * facts)
 
 	json_begin(&j, NULL, '{');
 	json_bool(&j, "healthy", !stands_still(facts));
-	json_real(&j, "turned_seconds_ago", (double)facts->still / (double)CLOCK_S(1));
+	json_decimal(&j, "turned_seconds_ago", (double)facts->still / (double)CLOCK_S(1));
 	json_end(&j, '}');
 	return (j.failed ? -1 : 0);
 }

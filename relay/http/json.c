@@ -115,7 +115,7 @@ json_bool(struct json * j, const char * key, bool value)
 }
 
 void
-json_real(struct json * j, const char * key, double value)
+json_decimal(struct json * j, const char * key, double value)
 {
 	char text[40];
 
@@ -128,12 +128,12 @@ json_real(struct json * j, const char * key, double value)
 }
 
 void
-json_real_or_null(struct json * j, const char * key, double value)
+json_decimal_or_null(struct json * j, const char * key, double value)
 {
 	if (value < 0)
 		put_null(j, key);
 	else
-		json_real(j, key, value);
+		json_decimal(j, key, value);
 }
 
 void

@@ -36,11 +36,11 @@ void json_number(struct json * j, const char * key, int64_t number);
 void json_bool(struct json * j, const char * key, bool value);
 
 /**
- * json_real(j, key, value) / json_real_or_null(j, key, value):
+ * json_decimal(j, key, value) / json_decimal_or_null(j, key, value):
  * With as many digits as matter; the second one writes null below 0.
  */
-void json_real(struct json * j, const char * key, double value);
-void json_real_or_null(struct json * j, const char * key, double value);
+void json_decimal(struct json * j, const char * key, double value);
+void json_decimal_or_null(struct json * j, const char * key, double value);
 
 /**
  * json_time(j, key, ms):
