@@ -182,6 +182,20 @@ def test_the_backlog_is_counted_and_the_newest_failures_are_named(stack, databas
     wait_until(lambda: http.metric("pending_messages") == 0 and http.metric("delayed_messages") == 44, 20)
 
 
+@pytest.mark.parametrize("mode", ["listen", "poll"])
+def test_a_backlog_that_cannot_be_counted_stops_nobody(database, broker, relay, http, mode):
+    queue = broker.queue()
+    database.execute(f"REVOKE EXECUTE ON FUNCTION outbox.backlog() FROM {database.roles['relay']}")
+    running = relay(config={"http": http.settings, "wake": {"mode": mode, "poll_interval": "20ms"}})
+    assert "permission denied" in running.wait_log("backlog_not_read")["error"]
+    write(database, queue, 100)
+    broker.take(queue, 100)
+    wait_until(lambda: http.metric("recorded_total") == 100)
+    # What is not known is absent.
+    assert http.ready() and http.metric("pending_messages") is None
+    assert len(running.log("backlog_not_read")) == 1 and not running.log("stepped_down")
+
+
 # ---- readiness ----
 
 
