@@ -15,7 +15,7 @@ from conftest import die_with_parent, wait_until
 
 ARGUMENTS = ("--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--no-first-run", "--hide-scrollbars",
              "--disable-background-networking", "--disable-component-update", "--disable-sync", "--no-proxy-server",
-             "--force-color-profile=srgb")
+             "--force-color-profile=srgb", "--remote-debugging-pipe")
 ELEMENT = "element-6066-11e4-a52e-4f735466cecf"
 
 
