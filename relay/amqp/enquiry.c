@@ -471,25 +471,32 @@ enquiry_declare_queue(struct enquiry * q, const struct enquiry_declaration * d, 
 	return (ask(q, AMQP_QUEUE_DECLARE_METHOD, &declare, AMQP_QUEUE_DECLARE_OK_METHOD, e));
 }
 
+static enum enquiry_answer
+bind_exchange(struct enquiry * q, const struct enquiry_binding * b, struct error * e)
+{
+	amqp_table_entry_t entries[ENQUIRY_ARGUMENTS_MAX];
+	amqp_exchange_bind_t bind = {.destination = text_bytes(b->destination),
+	    .source = text_bytes(b->exchange),
+	    .routing_key = text_bytes(b->routing_key),
+	    .arguments = make_table(&b->arguments, entries)};
+
+	return (ask(q, AMQP_EXCHANGE_BIND_METHOD, &bind, AMQP_EXCHANGE_BIND_OK_METHOD, e));
+}
+
+static enum enquiry_answer
+bind_queue(struct enquiry * q, const struct enquiry_binding * b, struct error * e)
+{
+	amqp_table_entry_t entries[ENQUIRY_ARGUMENTS_MAX];
+	amqp_queue_bind_t bind = {.queue = text_bytes(b->destination),
+	    .exchange = text_bytes(b->exchange),
+	    .routing_key = text_bytes(b->routing_key),
+	    .arguments = make_table(&b->arguments, entries)};
+
+	return (ask(q, AMQP_QUEUE_BIND_METHOD, &bind, AMQP_QUEUE_BIND_OK_METHOD, e));
+}
+
 enum enquiry_answer
 enquiry_bind(struct enquiry * q, const struct enquiry_binding * b, struct error * e)
 {
-	amqp_table_entry_t entries[ENQUIRY_ARGUMENTS_MAX];
-	amqp_table_t arguments = make_table(&b->arguments, entries);
-
-	if (b->to_exchange) {
-		amqp_exchange_bind_t to_exchange = {.destination = text_bytes(b->destination),
-		    .source = text_bytes(b->exchange),
-		    .routing_key = text_bytes(b->routing_key),
-		    .arguments = arguments};
-
-		return (ask(q, AMQP_EXCHANGE_BIND_METHOD, &to_exchange,
-		    AMQP_EXCHANGE_BIND_OK_METHOD, e));
-	}
-	amqp_queue_bind_t to_queue = {.queue = text_bytes(b->destination),
-	    .exchange = text_bytes(b->exchange),
-	    .routing_key = text_bytes(b->routing_key),
-	    .arguments = arguments};
-
-	return (ask(q, AMQP_QUEUE_BIND_METHOD, &to_queue, AMQP_QUEUE_BIND_OK_METHOD, e));
+	return (b->to_exchange ? bind_exchange(q, b, e) : bind_queue(q, b, e));
 }
