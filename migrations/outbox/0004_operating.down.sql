@@ -1,5 +1,8 @@
--- Takes back what operating brought; a pause ends with it.
+-- Takes back what operating brought; pauses and orders to discard end with it.
 DROP INDEX outbox.dead_discarded_at_idx;
+DROP FUNCTION outbox.end_discard(bigint);
+DROP FUNCTION outbox.discard_pending(text, text, interval);
+DROP TABLE outbox.discard;
 DROP FUNCTION outbox.resume(text);
 DROP FUNCTION outbox.pause(text, text);
 DROP TABLE outbox.pause;

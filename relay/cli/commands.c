@@ -7,6 +7,7 @@
 #include "cli/message.h"
 #include "cli/migrate.h"
 #include "cli/pause.h"
+#include "cli/pending.h"
 #include "cli/probe.h"
 #include "cli/replay.h"
 #include "cli/run.h"
@@ -48,6 +49,7 @@ const struct cli_command * const cli_commands[] = {
     &cli_status,
     &cli_message,
     &cli_dead,
+    &cli_pending,
     &cli_pause,
     &cli_resume,
     &cli_replay,

@@ -47,6 +47,7 @@ struct daemon {
 	char source_status[512]; /* empty: it leads */
 	char status[512];        /* as told */
 	struct pausing pausing;
+	bool discarding;
 	struct log_repeat source_failure;
 	int64_t warned_delayed;
 	int64_t warned_dead;
@@ -112,6 +113,17 @@ daemon_on_paused(void * context, const struct pause * pause)
 }
 
 static void
+daemon_on_discards(void * context, const struct discard * list, size_t count)
+{
+	struct daemon * d = context;
+
+	if (count > 0 || d->discarding)
+		log_info("discarding", LOG_INT("orders", count));
+	d->discarding = count > 0;
+	core_on_discards(d->core, list, count);
+}
+
+static void
 daemon_on_fetched(void * context, struct batch * batch, uint64_t interval, bool exhausted)
 {
 	struct daemon * d = context;
@@ -155,6 +167,7 @@ static const struct source_events source_events = {.up = daemon_on_source_up,
     .down = daemon_on_source_down,
     .standby = daemon_on_standby,
     .paused = daemon_on_paused,
+    .discards = daemon_on_discards,
     .fetched = daemon_on_fetched,
     .found = daemon_on_found,
     .recorded = daemon_on_recorded,
@@ -169,7 +182,8 @@ daemon_log_move(struct daemon * d, const struct move * move)
 {
 	char reason[512];
 
-	if (move->fate == FATE_DELIVERED || move->fate == FATE_BEHIND || move->paused)
+	if (move->fate == FATE_DELIVERED || move->fate == FATE_BEHIND ||
+	    move->fate == FATE_DISCARDED || move->paused)
 		return;
 	if (!log_due(move->fate == FATE_DEAD ? &d->warned_dead : &d->warned_delayed, d->now))
 		return;

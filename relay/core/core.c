@@ -137,6 +137,7 @@ core_free(struct core * core)
 	keys_free(&core->chains);
 	keys_free(&core->held);
 	lanes_clear(&core->lanes);
+	discards_clear(&core->discards);
 	free(core->search.except);
 	free(core->moves);
 	free(core);
@@ -209,17 +210,20 @@ begin_reset(struct core * core, clock_ns now, struct core_action * action)
 	return (false);
 }
 
-/* Rows whose lane is not well wait there, without being published. */
+/* Rows that nobody wants to be sent, or whose lane is not well, are not published. */
 static void
 park(struct core * core, clock_ns now)
 {
 	uint32_t place;
 
-	while (core->lanes.shut > 0 && (place = flight_next(core, now)) != ROW_NONE) {
+	while (core->lanes.shut + core->discards.count > 0 &&
+	    (place = flight_next(core, now)) != ROW_NONE) {
 		const struct row * row = rows_at(&core->rows, place);
-		uint16_t lane = lanes_shut(&core->lanes, row->message->exchange,
-		    row->message->routing_key);
+		uint16_t lane;
 
+		if (policy_discard(core, now, place))
+			continue;
+		lane = lanes_shut(&core->lanes, row->message->exchange, row->message->routing_key);
 		if (lane == LANE_NONE || (row->probes && !core->lanes.breaker[lane].paused))
 			return;
 		ready_remove(ready_set(core, row), place);
@@ -286,6 +290,12 @@ core_on_paused(struct core * core, clock_ns now, const struct pause * pause)
 
 	core->paused = pause->all || !room;
 	return (room);
+}
+
+void
+core_on_discards(struct core * core, const struct discard * list, size_t count)
+{
+	discards_set(&core->discards, list, count);
 }
 
 void

@@ -288,6 +288,15 @@ void core_on_settled(struct core * core, clock_ns now, uint64_t ticket, enum cor
 bool core_on_paused(struct core * core, clock_ns now, const struct pause * pause);
 
 /**
+ * core_on_discards(core, list, count):
+ * All orders to discard that stand from now on, at most DISCARDS_MAX; told anew after
+ * each core_on_source_up, if there are any.  A message that one of them means is
+ * put aside as discarded instead of being published for the first time; one that
+ * was published goes on.  ${list} is borrowed for the call.
+ */
+void core_on_discards(struct core * core, const struct discard * list, size_t count);
+
+/**
  * core_change(core, change):
  * From now on ${change} holds.  ${change->window} is at most what it was in core_new;
  * when it shrinks, what is out already stays out until it is recorded.  A delay
@@ -328,12 +337,12 @@ void core_lease(struct core * core, clock_ns until);
 
 struct core_counts {
 	uint64_t fetched, published, republished, confirmed, nacked, returned, unfit, recorded;
-	uint64_t delayed, dead; /* moved there */
-	uint32_t held_rows;     /* fetched or found, not yet recorded */
-	uint32_t in_flight;     /* published, not yet settled */
-	uint32_t window;        /* as it is now */
-	uint32_t unrecorded;    /* published, not yet recorded; <= window */
-	size_t bytes;           /* of rows fetched and unresolved */
+	uint64_t delayed, dead, discarded; /* moved there */
+	uint32_t held_rows;                /* fetched or found, not yet recorded */
+	uint32_t in_flight;                /* published, not yet settled */
+	uint32_t window;                   /* as it is now */
+	uint32_t unrecorded;               /* published, not yet recorded; <= window */
+	size_t bytes;                      /* of rows fetched and unresolved */
 };
 
 void core_count(const struct core * core, struct core_counts * counts);

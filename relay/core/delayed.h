@@ -39,6 +39,19 @@ struct pause {
 };
 #define PAUSES_MAX 64 /* lanes; if there are more, everything is paused */
 
+/*
+ * What a person wants not to be sent: messages that have not been published, up
+ * to an id.  One that was scheduled is not meant before it has failed.
+ */
+struct discard {
+	struct bytes exchange;    /* BYTES_NONE: any */
+	struct bytes type;        /* BYTES_NONE: any */
+	struct bytes reason;      /* for people */
+	int64_t created_before_s; /* whole seconds since 1970; INT64_MAX: whenever */
+	int64_t max_id;
+};
+#define DISCARDS_MAX 16
+
 /* Where a mark puts a message. */
 enum fate {
 	FATE_DELIVERED,     /* out of the delayed ones: it is confirmed */
@@ -47,7 +60,8 @@ enum fate {
 	FATE_WAIT_QUEUE,    /* delayed, in the lane of its exchange and routing key */
 	FATE_BEHIND,        /* delayed, behind the earlier ones of its key; due at
 	                           once if there are none by then */
-	FATE_DEAD
+	FATE_DEAD,
+	FATE_DISCARDED /* dead, as a person wanted it, and not to be sent again */
 };
 
 /* Done by a mark, in its transaction. */

@@ -32,6 +32,7 @@ core_on_source_down(struct core * core, clock_ns now)
 	keys_clear(&core->chains);
 	keys_clear(&core->held);
 	lanes_clear(&core->lanes);
+	discards_clear(&core->discards);
 	core->limit = CORE_SUSPECTS_MAX;
 	core->answered = 0;
 	core->counts.unrecorded = 0;
@@ -53,11 +54,14 @@ take_fresh(struct core * core, clock_ns now, const struct message * message, uin
 {
 	uint32_t place = rows_add(&core->rows, message, interval);
 
-	if (core->options.pipelined || message->key == 0) {
+	if (!core->options.pipelined)
+		rows_at(&core->rows, place)->key = message->key;
+	if (policy_discard(core, now, place))
+		return;
+	if (rows_at(&core->rows, place)->key == 0) {
 		make_ready(core, place);
 		return;
 	}
-	rows_at(&core->rows, place)->key = message->key;
 	if (message->held || order_is_held(core, message->key) ||
 	    order_is_suspected(core, message->key))
 		policy_behind(core, now, place);

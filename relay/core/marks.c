@@ -119,6 +119,8 @@ take_note(struct core * core, clock_ns now, uint32_t place)
 		lanes_refer_no_more(&core->lanes, row->lane);
 	if (row->fate == FATE_DEAD)
 		core->counts.dead++;
+	else if (row->fate == FATE_DISCARDED)
+		core->counts.discarded++;
 	else if (!rows_in_pool(&core->rows, place))
 		core->counts.delayed++;
 }

@@ -61,6 +61,32 @@ policy_behind(struct core * core, clock_ns now, uint32_t place)
 		order_hold(core, place);
 }
 
+/* Whoever wants it not to be sent; NULL also for what was published already. */
+static const struct kept_discard *
+meant_by(const struct core * core, const struct row * row)
+{
+	if (core->discards.count == 0 || row->publications > 0)
+		return (NULL);
+	return (discards_match(&core->discards, row->message));
+}
+
+#define DISCARDED(row) \
+	{ \
+		.fate = FATE_DISCARDED, .lane = LANE_NONE, .attempts = (row)->message->attempts \
+	}
+
+/* One that is in no chain.  Later ones of its key wait until that is committed: should
+ * it not be, and the order be taken back, it comes before them. */
+static void
+discard(struct core * core, clock_ns now, uint32_t place, const struct kept_discard * kept)
+{
+	const struct row * row = rows_at(&core->rows, place);
+
+	lay_aside(core, now, place, &(struct row_move)DISCARDED(row), kept->reason);
+	if (row->key != 0)
+		order_hold(core, place);
+}
+
 /*
  * The first of its chain, or one without a chain.  Those that came after it
  * line up behind it; but one that was written before it (it was scheduled, or
@@ -83,8 +109,12 @@ put_aside(struct core * core, clock_ns now, uint32_t place, const struct row_mov
 	if (row->state == ROW_ASIDE)
 		order_hold(core, place);
 	while ((place = next) != ROW_NONE) {
+		const struct kept_discard * kept = meant_by(core, rows_at(&core->rows, place));
+
 		next = rows_at(&core->rows, place)->next;
-		if (rows_at(&core->rows, place)->id > id)
+		if (kept != NULL)
+			discard(core, now, place, kept);
+		else if (rows_at(&core->rows, place)->id > id)
 			policy_behind(core, now, place);
 		else {
 			rows_at(&core->rows, place)->next = ROW_NONE;
@@ -122,6 +152,22 @@ policy_refused(struct core * core, clock_ns now, uint32_t place, bool unfit, str
 		move.due = later(now, backoff_next(&core->backoff));
 	}
 	put_aside(core, now, place, &move, reason);
+}
+
+bool
+policy_discard(struct core * core, clock_ns now, uint32_t place)
+{
+	const struct row * row = rows_at(&core->rows, place);
+	const struct kept_discard * kept = meant_by(core, row);
+
+	if (kept == NULL)
+		return (false);
+	if (row->state == ROW_READY) {
+		ready_remove(ready_set(core, row), place);
+		put_aside(core, now, place, &(struct row_move)DISCARDED(row), kept->reason);
+	} else
+		discard(core, now, place, kept);
+	return (true);
 }
 
 void

@@ -55,9 +55,11 @@ begin_lane(struct core * core, uint16_t lane, struct search * search)
 	search->what = SEARCH_LANE;
 	search->lane = lanes_say(&core->lanes, lane);
 	search->after = INT64_MIN;
-	if (breaker->state == BREAKER_OPEN)
-		search->rows = 1;
-	else
+	if (breaker->state == BREAKER_OPEN) {
+		/* A probe; and those before it that are not to be sent. */
+		if (core->discards.count == 0)
+			search->rows = 1;
+	} else
 		search->after = breaker->drained_to;
 	core->search.lane = lane;
 	core->search.lane_state = breaker->state;
@@ -117,9 +119,24 @@ choose(struct core * core, clock_ns now, struct search * search)
 	return (true);
 }
 
-/* This look is dear where many passed through and an old snapshot keeps them:
- * hastened, it may take such a share of the time. */
+/* The look for whatever is due is dear where many passed through and an old snapshot
+ * keeps them, or where many wait for earlier ones of their keys: it may take such a
+ * share of the time, but rests for no longer than ... */
 #define HASTE_SHARE 10
+#define ALL_REST_MAX CLOCK_S(30)
+
+static void
+take_time(struct core * core, clock_ns now)
+{
+	clock_ns rest;
+
+	core->search.all_took = now - core->search.all_begun;
+	rest = HASTE_SHARE * core->search.all_took;
+	if (rest > ALL_REST_MAX)
+		rest = ALL_REST_MAX;
+	if (core->search.all_at < later(now, rest) && !core->draining)
+		core->search.all_at = later(now, rest);
+}
 
 void
 searches_hasten(struct core * core, clock_ns now)
@@ -182,6 +199,20 @@ is_probe(const struct core * core)
 	return (core->search.what == SEARCH_LANE && core->search.lane_state == BREAKER_OPEN);
 }
 
+/* One that nobody wants to be sent need not be the first of its key. */
+static bool
+discard(struct core * core, clock_ns now, const struct message * message)
+{
+	uint32_t place;
+
+	if (core->discards.count == 0 || discards_match(&core->discards, message) == NULL)
+		return (false);
+	place = rows_add_delayed(&core->rows, message, fate_of(core, message));
+	rows_at(&core->rows, place)->from = LANE_NONE;
+	rows_at(&core->rows, place)->key = core->options.pipelined ? 0 : message->key;
+	return (policy_discard(core, now, place));
+}
+
 /* Hold a message found; false: it is left out. */
 static bool
 take(struct core * core, clock_ns now, const struct message * message, bool head_taken)
@@ -191,6 +222,8 @@ take(struct core * core, clock_ns now, const struct message * message, bool head
 	uint32_t place;
 	struct row * row;
 
+	if (discard(core, now, message))
+		return (true);
 	if (strict && message->origin == MESSAGE_BEHIND && !head_taken)
 		return (false);
 	if (strict && !scheduled && order_is_held_before(core, message->key, message->id)) {
@@ -248,6 +281,26 @@ last_in_lane(const struct batch * batch)
 	return (last);
 }
 
+/* The first one that is to be sent; those that are not leave the lane. */
+static void
+take_probe(struct core * core, clock_ns now, const struct batch * batch)
+{
+	bool taken = false, tried = false;
+
+	for (size_t n = 0; n < batch->count; n++) {
+		const struct message * message = batch->messages[n];
+
+		if (discards_match(&core->discards, message) != NULL)
+			taken |= take(core, now, message, true);
+		else if (!tried) {
+			tried = true;
+			taken |= take(core, now, message, false);
+		}
+	}
+	if (!taken)
+		lanes_reopen(&core->lanes, core->search.lane, lanes_next_probe(now));
+}
+
 static void
 found_in_lane(struct core * core, clock_ns now, const struct found * found)
 {
@@ -269,8 +322,8 @@ found_in_lane(struct core * core, clock_ns now, const struct found * found)
 		lanes_reopen(&core->lanes, core->search.lane, lanes_next_probe(now));
 	else if (empty)
 		lanes_empty(&core->lanes, core->search.lane, lanes_next_probe(now));
-	else if (!take(core, now, batch->messages[0], false))
-		lanes_reopen(&core->lanes, core->search.lane, lanes_next_probe(now));
+	else
+		take_probe(core, now, batch);
 }
 
 void
@@ -286,7 +339,7 @@ core_on_delayed(struct core * core, clock_ns now, const struct found * found)
 	if (count > 0 && !is_probe(core))
 		disturb(core);
 	if (core->search.what == SEARCH_DUE_ALL)
-		core->search.all_took = now - core->search.all_begun;
+		take_time(core, now);
 	if (core->search.what == SEARCH_LANE) {
 		found_in_lane(core, now, found);
 		return;

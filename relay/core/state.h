@@ -6,6 +6,7 @@
 
 #include "base/backoff.h"
 #include "core/core.h"
+#include "core/discards.h"
 #include "core/keys.h"
 #include "core/lanes.h"
 #include "core/ready.h"
@@ -35,6 +36,7 @@ struct core {
 	struct keys chains; /* of each key, the last row of its chain */
 	struct keys held;   /* ... and one of those put aside */
 	struct lanes lanes;
+	struct discards discards;
 	struct backoff backoff; /* its failures are set for each row */
 
 	struct core_peer {
@@ -212,6 +214,9 @@ void policy_refused(struct core * core, clock_ns now, uint32_t place, bool unfit
     struct text * reason);
 /* An earlier message of its key is put aside. */
 void policy_behind(struct core * core, clock_ns now, uint32_t place);
+/* If a person wants it not to be sent: it is put aside as discarded.  It must be
+ * ready, or in no chain.  False: nobody does. */
+bool policy_discard(struct core * core, clock_ns now, uint32_t place);
 /* It has to wait in the lane; LANE_NONE: there are too many. */
 void policy_wait(struct core * core, clock_ns now, uint32_t place, uint16_t lane,
     struct text * reason);

@@ -82,13 +82,15 @@ static const char update_sql[] =
     " FROM " MOVES_SQL("delay_us", "bigint")
     " WHERE d.id = v.id AND NOT (d.waits_for = 'key' AND v.fate = 'key')";
 
+#define DISCARDED_SQL "CASE WHEN v.fate = 'discarded' THEN now() END"
+
 #define DEAD_SQL \
 	"INSERT INTO outbox.dead (" MOVES_COLUMNS_SQL ", deliver_at, attempts, last_error, reason, " \
-	"holds_key, history) "
+	"holds_key, discarded_at, history) "
 
 static const char bury_fresh_sql[] =
     DEAD_SQL "SELECT " COPIED("f") ", NULL, v.attempts, v.reason, coalesce(v.reason, 'unknown'), "
-    "v.hold AND f.ordering_key IS NOT NULL, " HISTORY_NEW_SQL
+    "v.hold AND f.ordering_key IS NOT NULL, " DISCARDED_SQL ", " HISTORY_NEW_SQL
     " FROM " MOVES_SQL("hold", "boolean") ", " FRESH_SQL " ON CONFLICT (id) DO NOTHING";
 
 static const char bury_delayed_sql[] =
@@ -97,7 +99,7 @@ static const char bury_delayed_sql[] =
     "outbox_relay_attempts, v.hold AS outbox_relay_hold, v.reason AS outbox_relay_reason) "
     DEAD_SQL "SELECT " COPIED("g") ", g.deliver_at, v.attempts, coalesce(v.reason, g.last_error), "
     "coalesce(v.reason, g.last_error, 'unknown'), v.hold AND g.ordering_key IS NOT NULL, "
-    HISTORY_SQL("g")
+    DISCARDED_SQL ", " HISTORY_SQL("g")
     " FROM gone AS g, LATERAL (SELECT g.outbox_relay_fate AS fate, g.outbox_relay_attempts AS "
     "attempts, g.outbox_relay_hold AS hold, g.outbox_relay_reason AS reason) AS v "
     "ON CONFLICT (id) DO NOTHING";
@@ -247,7 +249,7 @@ statement_of(const struct move * move)
 {
 	if (move->fate == FATE_DELIVERED)
 		return (DELIVER);
-	if (move->fate == FATE_DEAD)
+	if (move->fate == FATE_DEAD || move->fate == FATE_DISCARDED)
 		return (move->delayed ? BURY_DELAYED : BURY_FRESH);
 	return (move->delayed ? UPDATE : INSERT);
 }
@@ -259,7 +261,8 @@ fate_name(uint8_t fate)
 	    [FATE_WAIT_EXCHANGE] = "exchange",
 	    [FATE_WAIT_QUEUE] = "queue",
 	    [FATE_BEHIND] = "key",
-	    [FATE_DEAD] = "dead"};
+	    [FATE_DEAD] = "dead",
+	    [FATE_DISCARDED] = "discarded"};
 
 	return (bytes_from(names[fate]));
 }
@@ -278,7 +281,7 @@ moves_add(struct moves * moves, const struct move * move)
 	array_add_text(&group->fates, fate_name(move->fate));
 	array_add_number(&group->attempts,
 	    move->attempts > INT32_MAX ? INT32_MAX : (int64_t)move->attempts);
-	if (move->fate == FATE_DEAD)
+	if (statement == BURY_FRESH || statement == BURY_DELAYED)
 		array_add_bool(&group->fourth, move->hold);
 	else
 		array_add_number(&group->fourth, move->fate == FATE_RETRY ? move->delay / 1000 : 0);
@@ -326,7 +329,8 @@ bool
 moves_hold(const struct move * list, size_t count)
 {
 	for (size_t i = 0; i < count; i++)
-		if (list[i].fate != FATE_DELIVERED && (list[i].fate != FATE_DEAD || list[i].hold))
+		if (list[i].fate != FATE_DELIVERED && list[i].fate != FATE_DISCARDED &&
+		    (list[i].fate != FATE_DEAD || list[i].hold))
 			return (true);
 	return (false);
 }

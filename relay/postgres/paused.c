@@ -16,17 +16,22 @@
 #define PAUSED_INTERVAL CLOCK_MS(500)
 
 static const char find_sql[] =
-    "SELECT t.oid IS NOT NULL, coalesce(has_table_privilege(t.oid, 'SELECT'), false) "
-    "FROM (SELECT to_regclass('outbox.pause')::oid AS oid) t";
+    "SELECT t.pause IS NOT NULL, coalesce(has_table_privilege(t.pause, 'SELECT') "
+    "AND has_table_privilege(t.discard, 'SELECT'), false) "
+    "FROM (SELECT to_regclass('outbox.pause')::oid AS pause, "
+    "to_regclass('outbox.discard')::oid AS discard) t";
 
-/* One more than fit shows that there are too many. */
+/* One pause more than fit shows that there are too many. */
 static const char read_sql[] =
-    "SELECT p.everything, p.exchange, CASE WHEN p.everything THEN 'everything' "
-    "ELSE 'exchange \"' || p.exchange || '\"' END || ' is paused by ' || p.paused_by "
-    "|| coalesce(': ' || p.reason, '') "
-    "FROM outbox.pause p ORDER BY p.everything, p.exchange LIMIT $1::int";
+    "(SELECT CASE WHEN p.everything THEN 'a' ELSE 'e' END, p.exchange, "
+    "CASE WHEN p.everything THEN 'everything' ELSE 'exchange \"' || p.exchange || '\"' END "
+    "|| ' is paused by ' || p.paused_by || coalesce(': ' || p.reason, ''), NULL, 0::bigint, 0::bigint "
+    "FROM outbox.pause p ORDER BY p.everything, p.exchange LIMIT $1::int) UNION ALL "
+    "(SELECT 'd', d.exchange, 'discarded: order ' || d.id || ' by ' || d.ordered_by, d.type, "
+    "coalesce(floor(date_part('epoch', d.created_before))::bigint, 9223372036854775807), d.max_id "
+    "FROM outbox.discard d WHERE d.done_at IS NULL ORDER BY d.id LIMIT $2::int)";
 
-enum column { EVERYTHING, EXCHANGE, REASON, COLUMNS };
+enum column { KIND, EXCHANGE, REASON, TYPE, CREATED_BEFORE, MAX_ID, COLUMNS };
 
 struct paused {
 	char * find;
@@ -42,6 +47,8 @@ struct paused {
 	PGresult * answer; /* what the lanes point into */
 	struct lane lanes[PAUSES_MAX + 1];
 	struct pause pause;
+	struct discard discards[DISCARDS_MAX];
+	size_t discard_count;
 };
 
 struct paused *
@@ -70,6 +77,7 @@ paused_forget(struct paused * paused)
 	paused->answer = NULL;
 	paused->pause.all = false;
 	paused->pause.lane_count = 0;
+	paused->discard_count = 0;
 }
 
 void
@@ -92,7 +100,8 @@ is_same(const PGresult * a, const PGresult * b)
 		return (false);
 	for (int row = 0; row < PQntuples(a); row++) {
 		for (int column = 0; column < COLUMNS; column++) {
-			if (PQgetlength(a, row, column) != PQgetlength(b, row, column) ||
+			if (PQgetisnull(a, row, column) != PQgetisnull(b, row, column) ||
+			    PQgetlength(a, row, column) != PQgetlength(b, row, column) ||
 			    memcmp(PQgetvalue(a, row, column), PQgetvalue(b, row, column),
 				(size_t)PQgetlength(a, row, column)) != 0)
 				return (false);
@@ -104,8 +113,37 @@ is_same(const PGresult * a, const PGresult * b)
 static struct bytes
 value(const PGresult * result, int row, enum column column)
 {
+	if (PQgetisnull(result, row, (int)column))
+		return (BYTES_NONE);
 	return ((struct bytes){PQgetvalue(result, row, (int)column),
 	    (size_t)PQgetlength(result, row, (int)column)});
+}
+
+static void
+paused_take(struct paused * paused, int row)
+{
+	const PGresult * from = paused->answer;
+
+	switch (PQgetvalue(from, row, KIND)[0]) {
+	case 'a':
+		paused->pause.all = true;
+		paused->pause.reason = value(from, row, REASON);
+		break;
+	case 'e':
+		paused->lanes[paused->pause.lane_count++] = (struct lane){
+		    .exchange = value(from, row, EXCHANGE),
+		    .routing_key = BYTES_NONE,
+		    .reason = value(from, row, REASON)};
+		break;
+	case 'd':
+		paused->discards[paused->discard_count++] = (struct discard){
+		    .exchange = value(from, row, EXCHANGE),
+		    .type = value(from, row, TYPE),
+		    .reason = value(from, row, REASON),
+		    .created_before_s = wire_int64(from, row, CREATED_BEFORE),
+		    .max_id = wire_int64(from, row, MAX_ID)};
+		break;
+	}
 }
 
 static void
@@ -123,16 +161,8 @@ paused_on_read(void * context, PGresult ** result, const struct error * e)
 	paused_forget(paused);
 	paused->answer = *result;
 	*result = NULL;
-	for (int row = 0; row < PQntuples(paused->answer); row++) {
-		if (wire_bool(paused->answer, row, EVERYTHING)) {
-			paused->pause.all = true;
-			paused->pause.reason = value(paused->answer, row, REASON);
-		} else
-			paused->lanes[paused->pause.lane_count++] = (struct lane){
-			    .exchange = value(paused->answer, row, EXCHANGE),
-			    .routing_key = BYTES_NONE,
-			    .reason = value(paused->answer, row, REASON)};
-	}
+	for (int row = 0; row < PQntuples(paused->answer); row++)
+		paused_take(paused, row);
 	paused->told = true;
 	paused->changed(paused->context, NULL);
 }
@@ -140,11 +170,12 @@ paused_on_read(void * context, PGresult ** result, const struct error * e)
 static void
 paused_read(struct paused * paused)
 {
-	char rows[16];
-	const char * parameter = rows;
+	char pauses[16], discards[16];
+	const char * parameters[] = {pauses, discards};
 
-	snprintf(rows, sizeof(rows), "%d", PAUSES_MAX + 1);
-	connection_send(paused->connection, paused->now, paused->read, 1, &parameter,
+	snprintf(pauses, sizeof(pauses), "%d", PAUSES_MAX + 1);
+	snprintf(discards, sizeof(discards), "%d", DISCARDS_MAX);
+	connection_send(paused->connection, paused->now, paused->read, 2, parameters,
 	    paused_on_read, paused);
 }
 
@@ -166,7 +197,7 @@ paused_on_found(void * context, PGresult ** result, const struct error * e)
 	if (wire_bool(*result, 0, 0) && log_due(&paused->warned, paused->now))
 		log_warn("pauses_unreadable",
 		    LOG_STR("reason",
-			"this role may not read the table pause, so nothing is paused"),
+			"this role may not read the tables pause and discard, so nothing is paused"),
 		    LOG_STR("remedy",
 			"as the owner of the schema: SELECT SCHEMA.grant_relay(role)"));
 	if (paused->told)
@@ -216,4 +247,11 @@ const struct pause *
 paused_now(const struct paused * paused)
 {
 	return (&paused->pause);
+}
+
+const struct discard *
+paused_discards(const struct paused * paused, size_t * count)
+{
+	*count = paused->discard_count;
+	return (paused->discards);
 }

@@ -7,7 +7,7 @@
 #include "postgres/connection.h"
 
 /*
- * What is paused, as a running relay learns it: asked when it begins to lead,
+ * What is paused, and what is not to be sent, as a running relay learns it: asked when it begins to lead,
  * and twice a second from then on.  The table came with migration 4: until it
  * is there nothing is paused.
  */
@@ -41,5 +41,11 @@ clock_ns paused_deadline(const struct paused * paused);
  * The last answer; lives until the next one.
  */
 const struct pause * paused_now(const struct paused * paused);
+
+/**
+ * paused_discards(paused, count):
+ * The orders to discard of the last answer; they live until the next one.
+ */
+const struct discard * paused_discards(const struct paused * paused, size_t * count);
 
 #endif /* POSTGRES_PAUSED_H */

@@ -264,6 +264,17 @@ source_on_failed(void * context, const struct error * e)
 /* ---- to the lead ---- */
 
 static void
+source_tell_orders(struct source * source)
+{
+	const struct discard * list;
+	size_t count;
+
+	source->events.paused(source->context, paused_now(source->paused));
+	list = paused_discards(source->paused, &count);
+	source->events.discards(source->context, list, count);
+}
+
+static void
 source_on_record(void * context, PGresult ** result, const struct error * e)
 {
 	struct source * source = context;
@@ -297,7 +308,7 @@ source_on_record(void * context, PGresult ** result, const struct error * e)
 	log_info("leading", LOG_STR("database", connection_database(source->connection)),
 	    LOG_STR("schema", source->options.schema), LOG_INT("mark", record.seq));
 	source->events.up(source->context);
-	source->events.paused(source->context, paused_now(source->paused));
+	source_tell_orders(source);
 }
 
 /* It must be known before anything is published. */
@@ -309,7 +320,7 @@ source_on_paused(void * context, const struct error * e)
 	if (e != NULL)
 		source_fail(source, e);
 	else if (source->state == LEADING)
-		source->events.paused(source->context, paused_now(source->paused));
+		source_tell_orders(source);
 	else
 		connection_send(source->connection, source->now, source->guard_record, 0, NULL,
 		    source_on_record, source);

@@ -60,6 +60,8 @@ struct source_events {
 	/* What is paused: right after up, and whenever it changes.
 	 * ${pause} is borrowed for the call. */
 	void (*paused)(void * context, const struct pause * pause);
+	/* The same of orders to discard. */
+	void (*discards)(void * context, const struct discard * list, size_t count);
 	/* Answer to source_fetch. */
 	void (*fetched)(void * context, struct batch * batch, uint64_t interval, bool exhausted);
 	/* Answer to source_search; NULL: nobody will search. */

@@ -114,8 +114,18 @@ static void
 on_paused(void * context, const struct pause * pause)
 {
 	(void)context;
-	say(json_pack("{s:s, s:b, s:i}", "event", "paused", "all", pause->all, "exchanges",
-	    (int)pause->lane_count));
+	if (pause->all || pause->lane_count > 0)
+		say(json_pack("{s:s, s:b, s:i}", "event", "paused", "all", pause->all, "exchanges",
+		    (int)pause->lane_count));
+}
+
+static void
+on_discards(void * context, const struct discard * list, size_t count)
+{
+	(void)context;
+	(void)list;
+	if (count > 0)
+		say(json_pack("{s:s, s:i}", "event", "discards", "count", (int)count));
 }
 
 static void
@@ -286,6 +296,7 @@ main(int argc, char ** argv)
 	    .down = on_down,
 	    .standby = on_standby,
 	    .paused = on_paused,
+	    .discards = on_discards,
 	    .fetched = on_fetched,
 	    .found = on_found,
 	    .recorded = on_recorded};

@@ -68,7 +68,7 @@ def test_a_schema_from_before_is_told_what_it_lacks(database, relay, say):
 
 def test_while_everything_is_paused_nothing_goes_and_nothing_is_lost(database, broker, relay, say, http):
     queue = broker.queue()
-    running = relay(config={"http": http.settings()})
+    running = relay(config={"http": http.settings})
     running.wait_log("leading")
     write(database, "", queue, 100)
     broker.take(queue, 100)

@@ -302,7 +302,8 @@ FUNCTIONS = {
     "backlog": "()", "set_retention": "('1 day')", "set_payload_limit": "(1)", "grant_writer": "('x')",
     "grant_relay": "('x')", "grant_monitor": "('x')", "publish": "('e', 'r', 'p')", "write_message": None,
     "schedule_message": None, "wake": None, "wake_delayed": None, "release_keys": "('{k}', '{1}', '{1}')", "retry_dead": "('{1}')",
-    "discard_dead": "('{1}')", "operator": "()", "pause": "()", "resume": "()"}
+    "discard_dead": "('{1}')", "operator": "()", "pause": "()", "resume": "()",
+    "discard_pending": "()", "end_discard": "(1)"}
 
 
 def callable_functions(cursor):
@@ -388,11 +389,12 @@ def test_the_relay_has_what_it_needs_and_nothing_more(db):
             "message": {"SELECT"}, "message_0": leaf, "message_1": leaf, "message_2": leaf,
             "sent": {"SELECT", "INSERT", "DELETE"}, "delayed": {"SELECT", "INSERT", "UPDATE", "DELETE"},
             "dead": {"SELECT", "INSERT", "UPDATE", "DELETE"}, "operation": {"SELECT", "INSERT"},
-            "migration": {"SELECT"}, "message_status": {"SELECT"}, "pause": {"SELECT", "INSERT", "DELETE"}}
+            "migration": {"SELECT"}, "message_status": {"SELECT"}, "pause": {"SELECT", "INSERT", "DELETE"},
+            "discard": {"SELECT", "INSERT", "UPDATE"}}
         assert callable_functions(c) == {
             "applied_migrations", "schema_version", "retention", "slot_period", "current_slot", "payload_limit",
             "uuid_v7", "headers_valid", "backlog", "release_keys", "operator", "retry_dead", "discard_dead",
-            "pause", "resume"}
+            "pause", "resume", "discard_pending", "end_discard"}
         c.execute("SELECT * FROM outbox.backlog()")
         c.execute("SELECT * FROM outbox.message_status")
         c.execute("INSERT INTO outbox.operation (operation) VALUES ('pause')")
@@ -414,7 +416,7 @@ def test_a_monitor_reads_status_without_payloads(db, cursor):
         assert c.fetchone() == (1, 1)
         for table in ("message", "message_0", "delayed", "dead"):
             refused(c, f"SELECT * FROM outbox.{table}")
-        assert table_privileges(c) == {t: {"SELECT"} for t in ("message_status", "sent", "operation", "migration", "pause")}
+        assert table_privileges(c) == {t: {"SELECT"} for t in ("message_status", "sent", "operation", "migration", "pause", "discard")}
         assert "publish" not in callable_functions(c)
         c.execute("SELECT column_name FROM information_schema.columns WHERE table_schema = 'outbox'"
                   " AND table_name = 'message_status' AND (column_name LIKE 'payload%' OR column_name = 'headers')")

@@ -97,8 +97,9 @@ fault(struct world * w, struct relay * relay)
 {
 	static const enum world_kind kinds[] = {KIND_link_loss, KIND_source_loss,
 	    KIND_server_restart, KIND_failover, KIND_lease, KIND_crash, KIND_freeze, KIND_freeze,
-	    KIND_stop, KIND_block, KIND_mute, KIND_jump, KIND_pause, KIND_exchange_gone,
-	    KIND_forbidden, KIND_queue_silent, KIND_queue_refuses, KIND_unroutable};
+	    KIND_stop, KIND_block, KIND_mute, KIND_jump, KIND_pause, KIND_discard,
+	    KIND_exchange_gone, KIND_forbidden, KIND_queue_silent, KIND_queue_refuses,
+	    KIND_unroutable};
 	enum world_kind kind = kinds[below(w, sizeof(kinds) / sizeof(kinds[0]))];
 
 	if (!has(w, kind))
@@ -151,6 +152,9 @@ fault(struct world * w, struct relay * relay)
 			happened(w, EVENT_link_mute);
 			relay->connections[one_in(w, 2)].mute = true;
 		}
+		break;
+	case KIND_discard:
+		discards_change(w);
 		break;
 	case KIND_pause:
 		pauses_change(w);

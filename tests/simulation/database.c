@@ -141,6 +141,12 @@ apply(struct world * w, const struct move * move)
 		if (s->holds_key)
 			happened(w, EVENT_dead_holds_key);
 		break;
+	case FATE_DISCARDED:
+		happened(w, move->delayed ? EVENT_delayed_discarded : EVENT_fresh_discarded);
+		s->place = DEAD;
+		s->holds_key = false;
+		s->discarded = w->rows[row].discarded = true;
+		break;
 	case FATE_RETRY:
 	case FATE_WAIT_EXCHANGE:
 	case FATE_WAIT_QUEUE:
@@ -159,7 +165,7 @@ least_gone(const struct world * w, const struct session * session, uint8_t key)
 	for (size_t n = 0; n < session->move_count; n++) {
 		const struct move * move = &session->moves[n];
 
-		if ((move->fate == FATE_DELIVERED || move->fate == FATE_DEAD) && move->id < least &&
+		if ((move->fate == FATE_DELIVERED || move->fate >= FATE_DEAD) && move->id < least &&
 		    w->rows[database_row(w, move->id)].key == key)
 			least = move->id;
 	}

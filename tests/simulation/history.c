@@ -317,6 +317,7 @@ until_settled(struct world * w)
 	w->healed = true;
 	broker_heal(w);
 	pauses_end(w, true);
+	discards_end(w);
 	bound = bound_of_settled(w);
 	world_say(w, "exchanges and queues are well again");
 	for (uint32_t turns = 0; !promise_all_is_settled(w, why, sizeof(why)); turns++) {

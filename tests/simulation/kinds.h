@@ -11,6 +11,7 @@
 	X(rollback)       /* transactions that abort */ \
 	X(scheduled)      /* messages with deliver_at */ \
 	X(person)         /* dead messages are retried or discarded */ \
+	X(discard)        /* what is pending is not to be sent */ \
 	X(pause)          /* everything, or an exchange, is paused and resumed */ \
 	X(link_loss)      /* a broker connection breaks */ \
 	X(source_loss)    /* the relay loses its database session */ \
@@ -48,6 +49,7 @@ enum world_kind {
 	/* writers, persons */ \
 	X(committed) X(committed_out_of_order) X(committed_many) X(rolled_back) X(scheduled) \
 	X(person_retried) X(person_discarded) X(person_freed_a_key) \
+	X(discard_ordered) X(discard_taken_back) X(fresh_discarded) X(delayed_discarded) \
 	X(paused_all) X(resumed_all) X(paused_exchange) X(resumed_exchange) \
 	X(pause_learned_at_start) X(pause_learned_later) X(paused_while_in_flight) X(pause_over) \
 	/* reading */ \

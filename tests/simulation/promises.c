@@ -65,6 +65,11 @@ promise_at_publish(struct world * w, struct relay * relay, const struct core_act
 		world_broken(w, "P", "row %d was never fetched, or is recorded", id);
 	if (v->held && (v->origin == MESSAGE_FRESH || v->origin == MESSAGE_SCHEDULED))
 		world_broken(w, "O", "row %d published although its key is held", id);
+	if (row->id <= relay->discard[row->exchange] && v->publications == 0 &&
+	    v->origin != MESSAGE_SCHEDULED)
+		world_broken(w, "H", "row %d published although it is to be discarded", id);
+	if (relay->session.alive && relay->session.locked && w->database.rows[n].place == DEAD)
+		world_broken(w, "H", "row %d published although it is dead", id);
 	if (v->ticket != 0 || v->confirmed)
 		world_broken(w, "D", "row %d published without need", id);
 	if (v->refusals > 0 || v->unfit)
@@ -191,6 +196,12 @@ check_move(struct world * w, struct relay * relay, const struct move * move)
 		if (!may_be_behind(w, relay, n))
 			world_broken(w, "S", "id %d is put behind nobody", id);
 		return;
+	case FATE_DISCARDED:
+		if (v->publications > 0)
+			world_broken(w, "H", "id %d is discarded after it was published", id);
+		if (!row->to_discard)
+			world_broken(w, "L", "id %d is discarded and nobody wants that", id);
+		break;
 	case FATE_DEAD:
 		if (!v->unfit &&
 		    (move->attempts < w->options.retry.max_attempts ||

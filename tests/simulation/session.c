@@ -321,7 +321,8 @@ answer_mark(struct world * w, struct relay * relay)
 	}
 	for (size_t n = 0; n < s->move_count; n++) {
 		relay->expected.dead += s->moves[n].fate == FATE_DEAD;
-		relay->expected.delayed += s->moves[n].fate != FATE_DEAD && !s->moves[n].delayed;
+		relay->expected.discarded += s->moves[n].fate == FATE_DISCARDED;
+		relay->expected.delayed += s->moves[n].fate < FATE_DEAD && !s->moves[n].delayed;
 	}
 	say(w, relay, "recorded");
 	core_on_recorded(relay->core, w->now);
@@ -429,6 +430,7 @@ lead(struct world * w, struct relay * relay)
 	    (int)s->seq, s->recorded.prev, s->recorded.target, (int)s->recorded.last_id);
 	core_on_source_up(relay->core, w->now);
 	pauses_begin(w, relay);
+	discards_begin(w, relay);
 }
 
 void
@@ -455,8 +457,10 @@ session_tend(struct world * w, struct relay * relay)
 				session_lost(w, relay);
 			return;
 		}
-		if (s->alive)
+		if (s->alive) {
 			pauses_learn(w, relay);
+			discards_learn(w, relay);
+		}
 		break;
 	}
 	s->active = w->now;

@@ -29,6 +29,7 @@ check_counts(struct world * w, const struct relay * relay, const struct core_cou
 	CHECK_COUNT(fetched);
 	CHECK_COUNT(delayed);
 	CHECK_COUNT(dead);
+	CHECK_COUNT(discarded);
 	if (counts->unrecorded > w->options.window)
 		world_broken(w, "D", "%u unrecorded, window %u", counts->unrecorded,
 		    w->options.window);
@@ -44,8 +45,8 @@ may_go(const struct world * w, const struct relay * relay, uint32_t n)
 	const struct view * v = &relay->views[n];
 	const struct row * row = &w->rows[n];
 
-	if (!v->handed || v->origin != MESSAGE_FRESH || v->held || v->confirmed || v->unfit ||
-	    v->ticket != 0 || v->refusals > 0 || v->suspect ||
+	if (!v->handed || v->origin != MESSAGE_FRESH || v->held || row->to_discard ||
+	    v->confirmed || v->unfit || v->ticket != 0 || v->refusals > 0 || v->suspect ||
 	    relay->lane_known[row->exchange][row->queue] ||
 	    relay->lane_known[row->exchange][WORLD_QUEUES])
 		return (false);
@@ -54,8 +55,9 @@ may_go(const struct world * w, const struct relay * relay, uint32_t n)
 
 		if (m == n || w->rows[m].key != row->key)
 			continue;
-		if (w->rows[m].aside || w->rows[m].scheduled || other->refusals > 0 ||
-		    other->unfit || other->suspect || (m < n && other->handed && !other->confirmed))
+		if (w->rows[m].aside || w->rows[m].to_discard || w->rows[m].scheduled ||
+		    other->refusals > 0 || other->unfit || other->suspect ||
+		    (m < n && other->handed && !other->confirmed))
 			return (false);
 	}
 	return (true);
@@ -115,7 +117,8 @@ is_good(const struct world * w, uint32_t n)
 
 	for (uint32_t m = 0; m < w->database.count; m++) {
 		if ((m == n || (row->key != 0 && w->rows[m].key == row->key)) && is_there(w, m) &&
-		    (w->rows[m].kind != GOOD || w->rows[m].scheduled ||
+		    (w->rows[m].id <= w->database.discard[w->rows[m].exchange] ||
+			w->rows[m].kind != GOOD || w->rows[m].scheduled ||
 			broker_lane_is_sick(w, &w->rows[m]) ||
 			w->database.rows[m].place != MESSAGE))
 			return (false);

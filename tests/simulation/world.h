@@ -48,6 +48,7 @@ struct row {
 	bool published;   /* ever */
 	bool confirmed;   /* ever, to any relay */
 	bool discarded;   /* ever, by a person */
+	bool to_discard;  /* a relay was told to, ever */
 	bool died;        /* ever */
 	bool aside;       /* ever; a relay asked for it */
 	uint64_t read_at; /* moment; first, by any relay */
@@ -87,6 +88,8 @@ struct database {
 		bool all;
 		bool exchange[WORLD_EXCHANGES];
 	} paused;
+	/* For each exchange, what is not to be sent: up to this id; 0: nothing. */
+	int64_t discard[WORLD_EXCHANGES];
 };
 
 /* ---- a relay ---- */
@@ -180,6 +183,7 @@ struct relay {
 	struct view views[WORLD_ROWS];
 	uint64_t former_ticket;                             /* of a lost connection; 0: none */
 	struct paused paused;                               /* as its core was told */
+	int64_t discard[WORLD_EXCHANGES];                   /* the same */
 	bool lane_known[WORLD_EXCHANGES][WORLD_QUEUES + 1]; /* last: the exchange's own */
 	bool unnamed_close;
 	struct core_counts expected; /* since it was started */
@@ -350,6 +354,13 @@ void pauses_end(struct world * w, bool exchanges);
 /* The relay leads from now on; it looks again. */
 void pauses_begin(struct world * w, struct relay * relay);
 void pauses_learn(struct world * w, struct relay * relay);
+
+/* ---- discards.c: the same of orders to discard ---- */
+
+void discards_change(struct world * w);
+void discards_end(struct world * w);
+void discards_begin(struct world * w, struct relay * relay);
+void discards_learn(struct world * w, struct relay * relay);
 
 /* ---- reading.c ---- */
 

@@ -1,0 +1,61 @@
+"""Very many dead letters: retried in steps, beside a relay that sends them, by a command that is interrupted and killed.
+
+DEAD_LETTERS=1000000 for the real size (minutes); what it took is printed.
+"""
+
+import os
+import signal
+import time
+
+import pytest
+
+from conftest import wait_until
+
+COUNT = int(os.environ.get("DEAD_LETTERS", "20000"))
+TIMEOUT = 60 + COUNT // 1000
+
+
+def bury(database, exchange, routing_key, count):
+    database.execute(
+        "INSERT INTO outbox.dead (id, message_id, exchange, routing_key, payload_text, persistent, created_at, attempts, reason, died_at,"
+        " ordering_key) SELECT n, gen_random_uuid(), %s, %s, repeat('x', 200), true, now(), 10, '312 NO_ROUTE', now() - interval '1 h'"
+        " + n * interval '1 ms', CASE WHEN n %% 2 = 0 THEN 'key ' || n %% 5000 END FROM generate_series(1, %s) AS n",
+        [exchange, routing_key, count])
+
+
+def left(database):
+    return database.value("SELECT count(*) FROM outbox.dead WHERE discarded_at IS NULL")
+
+
+@pytest.mark.time_limit(TIMEOUT * 2)
+def test_interrupted_killed_and_repeated_each_is_sent_once(database, broker, relay):
+    exchange = broker.exchange()
+    queue = broker.queue(exchange=exchange, kind="classic")
+    bury(database, exchange, "k", COUNT)
+    # One that is not meant stays.
+    database.execute("INSERT INTO outbox.dead (id, message_id, exchange, routing_key, payload_text, persistent, created_at, attempts, reason)"
+                     " VALUES (0, gen_random_uuid(), 'another', 'k', 'x', true, now(), 10, 'r')")
+    database.execute("SELECT setval('outbox.message_id_seq', %s)", [COUNT + 1])
+    running = relay()
+    running.wait_log("leading")
+    began = time.monotonic()
+    for number, share in ((signal.SIGINT, 0.9), (signal.SIGKILL, 0.5)):
+        retry = relay("dead", "retry", "--exchange", exchange)
+        wait_until(lambda: left(database) - 1 < COUNT * share or not retry.alive(), TIMEOUT, "some to be retried")
+        retry.process.send_signal(number)
+        assert retry.process.wait() == -number, retry.stderr()
+        assert 0 < left(database) - 1 < COUNT
+    done = relay.command("dead", "retry", "--exchange", exchange, timeout=TIMEOUT)
+    assert done.returncode == 0 and "retried: " in done.stdout, done.stderr
+    retried = time.monotonic() - began
+    assert left(database) == 1
+    wait_until(lambda: database.query("SELECT delayed, dead FROM outbox.backlog()") == [(0, 1)], TIMEOUT, "all to be sent")
+    sent = time.monotonic() - began
+    wait_until(lambda: broker.count(queue) >= COUNT, TIMEOUT, "them to be counted")
+    assert broker.count(queue) == COUNT
+    print(f"{COUNT} dead letters: retried after {retried:.1f} s, all sent after {sent:.1f} s")
+    if COUNT <= 20000:
+        taken = broker.take(queue, COUNT, TIMEOUT)
+        assert len({m.headers["x-outbox-id"] for m in taken}) == COUNT
+    assert database.value("SELECT sum(messages) FROM outbox.operation") == COUNT
+    assert not running.log("database_lost") and not running.log("message_dead")
