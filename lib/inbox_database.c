@@ -188,35 +188,43 @@ inbox_database_begin(struct inbox_database * d, const char * const * ids, size_t
 	return (code);
 }
 
-enum inbox_code
-inbox_database_commit_and_begin(struct inbox_database * d, const char * id,
-    struct inbox_error * error)
+/* In pipeline mode, up to the end of this statement. */
+static enum inbox_code
+read_commit(struct inbox_database * d, struct inbox_error * error)
 {
-	const struct inbox_array none = {NULL, 0};
-	PGresult * result;
+	PGresult * result = PQgetResult(d->db);
 	enum inbox_code code;
 
-	if (!PQenterPipelineMode(d->db) ||
-	    !PQsendQueryParams(d->db, "COMMIT", 0, NULL, NULL, NULL, NULL, 0) ||
-	    !PQpipelineSync(d->db) || !send_claims(d, &id, 1, &none))
-		return (cannot_send(d, error));
-	code = read_part(d, PGRES_COMMAND_OK, &result, error);
-	if (code == INBOX_OK)
+	if (PQresultStatus(result) == PGRES_COMMAND_OK)
 		code = check_commit(result, error);
-	PQclear(result);
+	else
+		code = inbox_error_result(error, d->db, result);
+	while (result != NULL) {
+		PQclear(result);
+		result = PQgetResult(d->db);
+	}
 	return (code);
 }
 
 enum inbox_code
-inbox_database_begun(struct inbox_database * d, bool * is_new, struct inbox_error * error)
+inbox_database_commit_and_begin(struct inbox_database * d, const char * id, bool * is_new,
+    struct inbox_error * error, struct inbox_error * begun)
 {
+	const struct inbox_array none = {NULL, 0};
 	PGresult * rows;
-	enum inbox_code code = read_part(d, PGRES_TUPLES_OK, &rows, error);
+	enum inbox_code code;
 
-	if (code == INBOX_OK)
+	if (!PQenterPipelineMode(d->db) ||
+	    !PQsendQueryParams(d->db, "COMMIT", 0, NULL, NULL, NULL, NULL, 0) ||
+	    !send_claims(d, &id, 1, &none))
+		return (cannot_send(d, error));
+	code = read_commit(d, error);
+	inbox_error_set(begun, INBOX_OK, "%s", "");
+	if (read_part(d, PGRES_TUPLES_OK, &rows, begun) == INBOX_OK)
 		*is_new = *PQgetvalue(rows, 0, 0) == 't';
 	PQclear(rows);
-	return (leave(d, code, error));
+	leave(d, begun->code, begun);
+	return (code);
 }
 
 enum inbox_code

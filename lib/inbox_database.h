@@ -46,18 +46,15 @@ enum inbox_code inbox_database_commit(struct inbox_database * d, struct inbox_er
 enum inbox_code inbox_database_rollback(struct inbox_database * d, struct inbox_error * error);
 
 /**
- * inbox_database_commit_and_begin(d, id, error):
+ * inbox_database_commit_and_begin(d, id, is_new, error, begun):
  * The same, and begin the next transaction and claim ${id} in it, in the same
- * round trip.  Unless the connection is lost, inbox_database_begun() must be
- * the next call, whether the commit failed or not.
- *
- * inbox_database_begun(d, is_new, error):
- * What became of that beginning, as for inbox_database_begin().
+ * round trip.  The answers come together, so a claim that has to wait holds up
+ * what is known of the commit.  Returns what became of the commit; if it
+ * failed, there may be a transaction to be rolled back.  ${begun} tells what
+ * became of the beginning, as for inbox_database_begin().
  */
 enum inbox_code inbox_database_commit_and_begin(struct inbox_database * d, const char * id,
-    struct inbox_error * error);
-enum inbox_code inbox_database_begun(struct inbox_database * d, bool * is_new,
-    struct inbox_error * error);
+    bool * is_new, struct inbox_error * error, struct inbox_error * begun);
 
 /**
  * inbox_database_count_failure(d, id, reason, failures, error):

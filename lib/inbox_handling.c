@@ -297,26 +297,22 @@ finish(struct inbox_consumer * c, struct inbox_delivery * d, int64_t until_ms, b
 		commit_one(c, d);
 		return (NULL);
 	}
-	code = inbox_database_commit_and_begin(&c->database, next->message.message_id, &error);
+	code = inbox_database_commit_and_begin(&c->database, next->message.message_id, is_new,
+	    &error, &begun);
 	if (code != INBOX_OK) {
-		if (code != INBOX_NO_CONNECTION &&
-		    inbox_database_begun(&c->database, is_new, &begun) == INBOX_NO_CONNECTION)
-			error = begun;
 		commit_failed(c, d, &error);
 		return (NULL);
 	}
 	c->database_retry.wait_ms = 0;
-	/* At once: the next claim may have to wait. */
 	acknowledge(c, &d, 1);
-	code = inbox_database_begun(&c->database, is_new, &begun);
 	/* Without a queue there is no next one any more. */
 	if (c->queue.state == NULL) {
-		if (code == INBOX_NO_CONNECTION ||
+		if (begun.code == INBOX_NO_CONNECTION ||
 		    inbox_database_rollback(&c->database, &begun) != INBOX_OK)
 			inbox_database_lost(c, &begun);
 		return (NULL);
 	}
-	if (code != INBOX_OK) {
+	if (begun.code != INBOX_OK) {
 		begin_failed(c, &next, 1, &begun);
 		return (NULL);
 	}
