@@ -135,22 +135,45 @@ probe_ask(const char * listen, const char * path, char answer[PROBE_ANSWER_MAX],
 	return (failed ? 1 : 0);
 }
 
+/* What a JSON array of strings holds behind its bracket, "a","b"], becomes a; b.
+ * Whatever it is, it does not grow. */
+static void
+join_texts(char * texts)
+{
+	char * out = texts;
+	bool quoted = false;
+	unsigned int code;
+
+	for (char * c = texts; *c != '\0' && (quoted || *c != ']'); c++) {
+		if (*c == '"')
+			quoted = !quoted;
+		else if (*c == ',' && !quoted && out < c) {
+			*out++ = ';';
+			*out++ = ' ';
+		} else if (*c == '\\' && c[1] == 'u' && sscanf(c + 2, "%4x", &code) == 1 &&
+		    strlen(c) >= 6) {
+			*out++ = code >= ' ' && code < 0x7f ? (char)code : ' ';
+			c += 5;
+		} else {
+			c += *c == '\\' && c[1] != '\0';
+			*out++ = *c;
+		}
+	}
+	*out = '\0';
+}
+
 /* The texts in "reasons":[...], or all of the body. */
 static int
 print_reasons(const char * what, char * answer)
 {
+	static const char key[] = "\"reasons\":[";
 	char * body = strstr(answer, "\r\n\r\n");
-	char * reasons = body == NULL ? NULL : strstr(body, "\"reasons\":[");
-	size_t len;
-	bool quoted = false;
+	char * reasons = body == NULL ? NULL : strstr(body, key);
 
 	body = body == NULL ? answer : body + 4;
 	if (reasons != NULL) {
-		body = reasons + strlen("\"reasons\":[");
-		for (len = 0; body[len] != '\0' && (quoted || body[len] != ']'); len++)
-			if (body[len] == '"')
-				quoted = !quoted;
-		body[len] = '\0';
+		body = reasons + strlen(key);
+		join_texts(body);
 	}
 	for (char * c = body; *c != '\0'; c++)
 		memset(c, ' ', control_length(c));

@@ -34,7 +34,10 @@ put_quoted(struct json * j, const char * text)
 		if (len == 0) {
 			put(j, "\\ufffd", 6);
 			len = 1;
-		} else if (*p < 0x20 || *p == 0x7f || *p == '"' || *p == '\\' || *p == '<') {
+		} else if (*p == '"' || *p == '\\') {
+			put(j, "\\", 1);
+			put(j, (const char *)p, 1);
+		} else if (*p < 0x20 || *p == 0x7f || *p == '<') {
 			snprintf(escape, sizeof(escape), "\\u%04x", *p);
 			put(j, escape, 6);
 		} else

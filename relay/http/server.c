@@ -61,6 +61,7 @@ struct http_server {
 
 	/* The thread's own. */
 	struct MHD_Daemon * daemon; /* NULL: the port is not ours yet */
+	int64_t warned;
 	struct visitor visitors[CONNECTIONS_MAX];
 	struct answer_facts facts;
 	struct buffer out;
@@ -270,6 +271,8 @@ try_to_start(struct http_server * server)
 		log_info("http_listening", LOG_STR("address", server->listen));
 		return;
 	}
+	if (!log_due(&server->warned, clock_now()))
+		return;
 	log_warn("http_listen_failed", LOG_STR("reason", e.text),
 	    LOG_STR("remedy",
 		"set http.listen to a free port, or to null; tried again every 10 s"));

@@ -206,7 +206,7 @@ def test_not_ready_within_a_second_of_the_brokers_death(stack, database, relay, 
     assert http.metric("broker_up") == 0 and http.metric("leader") == 1 and http.metric("ready") == 0
     assert ":guest" not in http.get("/stats")[2] + http.get("/readyz")[2]
     probe = relay.command("probe", "ready", config={"http": http.settings})
-    assert probe.returncode == 1 and probe.stderr.startswith('outbox-relay: not ready: "not connected to RabbitMQ')
+    assert probe.returncode == 1 and probe.stderr.startswith("outbox-relay: not ready: not connected to RabbitMQ: ")
     assert relay.command("probe", "live", config={"http": http.settings}).returncode == 0
     stack.start("rabbitmq")
     wait_until(http.ready, 30)
@@ -395,3 +395,22 @@ def test_probe(database, relay, ready, http):
     code, said = probe("live")
     assert code == 1 and "no answer from" in said
     ready.resume()
+
+
+@pytest.mark.parametrize("answer, said", [
+    (b'{"ready":false,"reasons":["a \\"b\\" \\\\ c\\u0041\\u001bz","tw,o]"],"x":1}', 'a "b" \\ cA z; tw,o]'),
+    (b'{"reasons":["cut \\', "cut \\"), (b'{"reasons":["cut \\u12', "cut u12"),
+    (b'{"reasons":[' + b",,,," * 1000, ","), (b'{"reasons":[' + b'"' * 50000, ""), (b"no JSON", "no JSON")])
+def test_a_probe_takes_whatever_answers(relay, http, answer, said):
+    with socket.create_server(("127.0.0.1", http.port)) as server:
+        def serve():
+            client, _ = server.accept()
+            with client, contextlib.suppress(OSError):
+                client.recv(1000)
+                client.sendall(b"HTTP/1.1 503 x\r\n\r\n" + answer)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        done = relay.command("probe", "ready", config={"http": http.settings})
+        thread.join()
+    assert done.returncode == 1 and done.stderr.startswith("outbox-relay: not ready: " + said)
