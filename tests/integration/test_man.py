@@ -37,6 +37,7 @@ def help_of(command):
 def sections(text, macro):
     """{title: content} of each .Ss or .Sh."""
     parts = re.split(rf"^\.{macro} (.*)\n", text, flags=re.MULTILINE)
+    assert len(set(parts[1::2])) == len(parts[1::2]), "a part stands there twice"
     return dict(zip(parts[1::2], parts[2::2]))
 
 
