@@ -504,15 +504,18 @@ def test_every_message_twice_and_everything_killed_takes_effect_once(inbox, stac
     def progress(count):
         return lambda: len(effects(inbox)) >= count
 
-    for kills, count in enumerate(range(MESSAGES // 20, MESSAGES, MESSAGES // 20)):
+    steps = range(MESSAGES // 20, MESSAGES, MESSAGES // 20)
+    servers = dict(zip(rng.sample(range(len(steps)), 2), ("postgres", "rabbitmq")))
+    for step, count in enumerate(steps):
         wait_until(progress(count), 60 + MESSAGES // 100, f"{count} effects")
         victim = rng.randrange(CONSUMERS)
         consumers[victim].kill()
         consumers[victim] = consume(batch=batch, prefetch=50, max_attempts=1000)
-        if kills in (5, 12):
-            server = "postgres" if kills == 5 else "rabbitmq"
-            stack.kill(server)
-            stack.start(server)
+        if step in servers:
+            before = stack.env[f"{servers[step].upper()}_PID"]
+            stack.kill(servers[step])
+            stack.start(servers[step])
+            assert stack.env[f"{servers[step].upper()}_PID"] != before
     wait_until(lambda: len(effects(inbox)) >= len(sent) and queues.empty(), 60 + MESSAGES // 100)
     assert effects(inbox) == sorted(sent)
     assert queues.broker.count(queues.dead) == 0
