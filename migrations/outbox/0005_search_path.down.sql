@@ -5,6 +5,8 @@ ALTER FUNCTION outbox.grant_relay(text) RESET search_path;
 ALTER FUNCTION outbox.grant_writer(text) RESET search_path;
 ALTER FUNCTION outbox.set_payload_limit(integer) RESET search_path;
 ALTER FUNCTION outbox.set_retention(interval) RESET search_path;
+ALTER FUNCTION outbox.end_discard(bigint) RESET search_path;
+ALTER FUNCTION outbox.discard_pending(text, text, interval) RESET search_path;
 ALTER FUNCTION outbox.resume(text) RESET search_path;
 ALTER FUNCTION outbox.pause(text, text) RESET search_path;
 ALTER FUNCTION outbox.discard_dead(bigint[]) RESET search_path;

