@@ -87,6 +87,15 @@ discard(struct core * core, clock_ns now, uint32_t place, const struct kept_disc
 		order_hold(core, place);
 }
 
+/* One before it, of its key, was put aside: it may be one to discard. */
+static bool
+is_held_up(const struct core * core, uint32_t place)
+{
+	const struct row * row = rows_at(&core->rows, place);
+
+	return (order_is_held_before(core, row->key, row->id));
+}
+
 /*
  * The first of its chain, or one without a chain.  Those that came after it
  * line up behind it; but one that was written before it (it was scheduled, or
@@ -114,7 +123,7 @@ put_aside(struct core * core, clock_ns now, uint32_t place, const struct row_mov
 		next = rows_at(&core->rows, place)->next;
 		if (kept != NULL)
 			discard(core, now, place, kept);
-		else if (rows_at(&core->rows, place)->id > id)
+		else if (rows_at(&core->rows, place)->id > id || is_held_up(core, place))
 			policy_behind(core, now, place);
 		else {
 			rows_at(&core->rows, place)->next = ROW_NONE;
