@@ -12,30 +12,17 @@
  * through one connection, in the order in which they were asked for, and are
  * answered in that order.
  */
-#include "postgres/source.h"
+#include "postgres/source_state.h"
 
-#include <inttypes.h>
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "base/backoff.h"
 #include "base/log.h"
-#include "postgres/connection.h"
-#include "postgres/delayed.h"
-#include "postgres/guard.h"
 #include "postgres/lead.h"
-#include "postgres/paused.h"
-#include "postgres/pooler.h"
-#include "postgres/reading.h"
-#include "postgres/recording.h"
-#include "postgres/rotation.h"
 #include "postgres/sql.h"
-#include "postgres/survey.h"
-#include "postgres/wake.h"
-#include "postgres/wire.h"
 
 /*
  * Postgres sends in pieces of 8 KiB, and to wake up for each costs both sides
@@ -45,43 +32,6 @@
 
 /* Shorter than the lease: whoever waits for a lock still proves that it leads. */
 #define LOCK_TIMEOUT "5s"
-
-enum state { DOWN, CONNECTING, CONTENDING, LEADING };
-
-struct source {
-	struct source_options options;
-	struct source_events events;
-	void * context;
-	char application_name[64];
-	struct connection_options connection_options;
-	struct connection * connection;
-	struct reading * reading;
-	struct delayed * delayed;
-	struct recording * recording;
-	struct paused * paused;
-	struct pooler * pooler;
-	struct wake * wake;
-	struct rotation * rotation;
-	struct survey * survey; /* NULL: nobody watches */
-	char * guard_schema;
-	char * guard_record;
-	char * lead_try;
-	char * lead_end_stuck;
-	enum state state;
-	clock_ns now; /* of this turn, for answers */
-	clock_ns retry_at;
-	struct backoff backoff;
-	bool was_well; /* ever: the checks found nothing */
-	struct guard_schema schema;
-	uint64_t told_migrations; /* schema_behind and schema_ahead were logged for these */
-	bool told_standby;
-	uint64_t random;
-	clock_ns try_at; /* CONTENDING: the next try for the lock */
-	/* LEADING */
-	clock_ns read_at;     /* in bulk: the next look at the socket */
-	struct error failure; /* found in an answer; ends this turn */
-	bool failed;
-};
 
 /*
  * The planner must never see a reason to read more than the index gives
@@ -103,9 +53,6 @@ static void source_on_fetched(void * context, struct batch * batch, uint64_t int
     bool exhausted, const struct error * e);
 static void source_on_found(void * context, const struct found * found, const struct error * e);
 static void source_on_recorded(void * context, const struct error * e);
-static void source_on_paused(void * context, const struct error * e);
-static void source_on_connected(void * context);
-static void source_on_pooler(void * context, bool lends);
 static void source_on_failed(void * context, const struct error * e);
 
 static const struct connection_events main_events = {.connected = source_on_connected,
@@ -227,8 +174,7 @@ source_go_down(struct source * source, const struct error * e, bool fatal)
 	source->events.down(source->context, e, retry_in);
 }
 
-/* From an answer: the session is still in use up the stack, so end it later. */
-static void
+void
 source_fail(struct source * source, const struct error * e)
 {
 	if (source->failed)
@@ -259,216 +205,6 @@ source_on_failed(void * context, const struct error * e)
 	struct source * source = context;
 
 	source_go_down(source, e, source_is_fatal(source, e));
-}
-
-/* ---- to the lead ---- */
-
-static void
-source_tell_orders(struct source * source)
-{
-	const struct discard * list;
-	size_t count;
-
-	source->events.paused(source->context, paused_now(source->paused));
-	list = paused_discards(source->paused, &count);
-	source->events.discards(source->context, list, count);
-}
-
-static void
-source_on_record(void * context, PGresult ** result, const struct error * e)
-{
-	struct source * source = context;
-	struct guard_record record;
-	struct error why;
-
-	if (e != NULL) {
-		source_fail(source, e);
-		return;
-	}
-	if (guard_check_record(*result, source->options.schema, &record, &why)) {
-		source_fail(source, &why);
-		return;
-	}
-	if (reading_start(source->reading, source->connection, source->now, &record.position) ||
-	    recording_start(source->recording, source->connection, source->now, &record)) {
-		error_set(&why, EXIT_BUG, "out of memory");
-		source_fail(source, &why);
-		return;
-	}
-	delayed_start(source->delayed, source->connection, source->now);
-	rotation_start(source->rotation, source->connection, source->now);
-	wake_start(source->wake, source->connection, source->now, source->schema.has_trigger);
-	if (source->survey != NULL)
-		survey_start(source->survey, source->now);
-	source->state = LEADING;
-	if (source->options.listen && !source->schema.has_trigger)
-		log_warn("wake_trigger_missing",
-		    LOG_STR("remedy",
-			"apply the migration \"wake\", or set wake.mode: poll; polling meanwhile"));
-	log_info("leading", LOG_STR("database", connection_database(source->connection)),
-	    LOG_STR("schema", source->options.schema), LOG_INT("mark", record.seq));
-	source->events.up(source->context);
-	source_tell_orders(source);
-}
-
-/* It must be known before anything is published. */
-static void
-source_on_paused(void * context, const struct error * e)
-{
-	struct source * source = context;
-
-	if (e != NULL)
-		source_fail(source, e);
-	else if (source->state == LEADING)
-		source_tell_orders(source);
-	else
-		connection_send(source->connection, source->now, source->guard_record, 0, NULL,
-		    source_on_record, source);
-}
-
-/* Between half and one and a half of the interval, so that standbys spread. */
-static clock_ns
-source_jitter(struct source * source, clock_ns interval)
-{
-	source->random ^= source->random << 13;
-	source->random ^= source->random >> 7;
-	source->random ^= source->random << 17;
-	return (interval / 2 + (clock_ns)(source->random % (uint64_t)interval));
-}
-
-static void
-source_on_end_stuck(void * context, PGresult ** result, const struct error * e)
-{
-	struct source * source = context;
-
-	if (e != NULL) {
-		source_fail(source, e);
-		return;
-	}
-	for (int row = 0; row < PQntuples(*result); row++) {
-		if (!wire_bool(*result, row, 1))
-			continue;
-		log_warn("stuck_leader_ended", LOG_INT("pid", wire_int32(*result, row, 0)),
-		    LOG_STR("reason", "its session has stood still for 10 s"));
-		source->try_at = source->now + CLOCK_MS(50);
-	}
-}
-
-static void
-source_on_try(void * context, PGresult ** result, const struct error * e)
-{
-	struct source * source = context;
-
-	if (e != NULL) {
-		source_fail(source, e);
-		return;
-	}
-	if (wire_bool(*result, 0, 0)) {
-		paused_start(source->paused, source->connection, source->now);
-		return;
-	}
-	source->try_at = source->now + source_jitter(source, LEAD_RETRY);
-	connection_send(source->connection, source->now, source->lead_end_stuck, 0, NULL,
-	    source_on_end_stuck, source);
-	if (!source->told_standby) {
-		source->told_standby = true;
-		source->events.standby(source->context);
-	}
-}
-
-static void
-source_try_lead(struct source * source)
-{
-	source->try_at = CLOCK_NEVER;
-	connection_send(source->connection, source->now, source->lead_try, 0, NULL, source_on_try,
-	    source);
-}
-
-/* It is no news at the next connect. */
-static void
-source_tell_schema(struct source * source)
-{
-	const struct version * version = &source->schema.version;
-
-	if (source->told_migrations == version->migrations)
-		return;
-	source->told_migrations = version->migrations;
-	if (version->behind[0] != '\0')
-		log_warn("schema_behind", LOG_STR("missing", version->behind),
-		    LOG_STR("remedy",
-			"what these bring is off: outbox-relay migrate up, then restart the relay"));
-	if (version->ahead[0] != '\0')
-		log_info("schema_ahead", LOG_STR("newest", version->ahead));
-}
-
-static void
-source_on_schema(void * context, PGresult ** result, const struct error * e)
-{
-	struct source * source = context;
-	struct error why;
-
-	if (e != NULL) {
-		source_fail(source, e);
-		return;
-	}
-	if (guard_check_schema(*result, source->options.schema, &source->schema, &why)) {
-		source_fail(source, &why);
-		return;
-	}
-	source->was_well = true;
-	source_tell_schema(source);
-	source_try_lead(source);
-}
-
-static void
-source_on_pooler(void * context, bool lends)
-{
-	struct source * source = context;
-	struct error why;
-
-	if (lends) {
-		error_set(&why, EXIT_CONFIGURATION,
-		    "between here and Postgres is a pooler in transaction mode, where nobody keeps "
-		    "a lock or hears a NOTIFY");
-		error_remedy(&why,
-		    "connect directly, or through a pool in session mode: postgres.dsn");
-		source_fail(source, &why);
-		return;
-	}
-	connection_send(source->connection, source->now, source->guard_schema, 0, NULL,
-	    source_on_schema, source);
-}
-
-static void
-source_on_server(void * context, PGresult ** result, const struct error * e)
-{
-	struct source * source = context;
-	struct error why;
-
-	if (e != NULL) {
-		source_fail(source, e);
-		return;
-	}
-	if (guard_check_server(*result, source->options.schema, &why)) {
-		source_fail(source, &why);
-		return;
-	}
-	if (guard_backend_pid(*result) != connection_backend_pid(source->connection))
-		pooler_start(source->pooler, source->connection, source->now);
-	else
-		source_on_pooler(source, false);
-}
-
-static void
-source_on_connected(void * context)
-{
-	struct source * source = context;
-	const char * parameters[] = {source->options.schema};
-
-	source->state = CONTENDING;
-	source->try_at = CLOCK_NEVER;
-	connection_send(source->connection, source->now, guard_server_sql, 1, parameters,
-	    source_on_server, source);
 }
 
 /* ---- reading ---- */
