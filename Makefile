@@ -320,6 +320,10 @@ deb: ## the Debian packages, in build/deb
 check-deb: deb ## lintian, then install, run, upgrade and purge them in a Debian tree made for it; needs root
 	config/debian/check
 
+# MATRIX_ARGS="trixie -- all drivers check-integration PYTEST_ARGS='-k delivery'" chooses.
+check-matrix: ## "make test" of the last commit in trees of Debian 12 and 13; needs root (an hour)
+	tests/support/matrix $(MATRIX_ARGS)
+
 clean: ## remove build/ (stop a running stack first)
 	rm -rf $(BUILD)
 
@@ -331,6 +335,6 @@ help: ## list the targets
 FORCE:
 .PHONY: FORCE all debug test unit-tests drivers everything check-unit check-integration check-simulation check-planted check-chaos check-inbox asan tsan \
 	check-torture check-torture-clients torture-objects coverage fuzz fuzz-objects fuzz-programs \
-	lint format format-check demo bench bench-quick bench-programs completion install uninstall dist deb check-deb clean help
+	lint format format-check demo bench bench-quick bench-programs completion install uninstall dist deb check-deb check-matrix clean help
 .SECONDARY:
 .DELETE_ON_ERROR:
