@@ -38,6 +38,7 @@ static const char privileges_sql[] =
     " ('uuid_v7', 'EXECUTE'), ('headers_valid', 'EXECUTE'), ('backlog', 'EXECUTE'),"
     " ('release_keys', 'EXECUTE'), ('operator', 'EXECUTE'), ('retry_dead', 'EXECUTE'),"
     " ('discard_dead', 'EXECUTE'), ('pause', 'SELECT INSERT DELETE EXECUTE'),"
+    " ('discard', 'SELECT INSERT UPDATE'), ('discard_pending', 'EXECUTE'), ('end_discard', 'EXECUTE'),"
     " ('resume', 'EXECUTE')),"
     " here AS (SELECT c.relname::text AS name, c.oid AS relation, NULL::oid AS function"
     " FROM pg_class AS c WHERE c.relnamespace = $1::regnamespace AND c.relkind IN ('r', 'p', 'v')"

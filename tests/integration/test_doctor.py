@@ -68,7 +68,8 @@ class Place:
         self.path = tmp_path / "bin"
         self.path.mkdir()
         self.shim("psql", f'exec {stack.env["POSTGRES_BIN"]}/psql -X "$@"')
-        self.shim("rabbitmqctl", f'exec {stack.env["RABBITMQCTL"]} -q "$@"')
+        # Exactly what was typed: where RabbitMQ 4's script sees one argument more, it does not read the password.
+        self.shim("rabbitmqctl", f'exec {stack.env["RABBITMQCTL"]} "$@"')
         self.shim("outbox-relay", f'exec {RELAY_BINARY} "$@"')
         self.shim("systemctl", f'server=${{2%ql}}; server=${{server%-server}}; [ "$server" = rabbitmq ] || server=postgres\n'
                                f'exec {ROOT}/tests/support/stack "$1" "$server" --dir {stack.directory}')

@@ -445,7 +445,7 @@ def test_a_nack_leads_to_a_new_channel_once_all_is_settled(puppet, drive):
     # There is room for one, and it is not used.
     puppet.say(1, spec.Basic.Ack(64, multiple=True))
     assert isinstance(puppet.next_method(), spec.Channel.Close)
-    assert len(driver.events("confirmed")) == 63
+    assert len(driver.wait("confirmed", 63)) == 63
     puppet.say(1, spec.Channel.CloseOk())
     puppet.open_channel()
     for _ in range(6):
