@@ -129,6 +129,13 @@ transport_deadline(const struct transport * t)
 	return (w.now + CLOCK_S(1));
 }
 
+int64_t
+transport_certificate_expiry(const struct transport * t)
+{
+	(void)t;
+	return (0);
+}
+
 long
 transport_read(struct transport * t, char * data, size_t size, struct error * e)
 {

@@ -21,7 +21,7 @@
 
 static struct server {
 	char directory[64];
-	char path[96];
+	char path[sizeof(((struct sockaddr_un *)NULL)->sun_path)];
 	int listener;
 	int accepted; /* -1: none */
 } servers[SERVERS];
@@ -38,8 +38,8 @@ open_servers(void ** state)
 
 		strcpy(s->directory, "/tmp/outbox-test-XXXXXX");
 		assert_non_null(mkdtemp(s->directory));
-		snprintf(s->path, sizeof(s->path), "%s/.s.PGSQL.1", s->directory);
-		snprintf(address.sun_path, sizeof(address.sun_path), "%s", s->path);
+		snprintf(address.sun_path, sizeof(address.sun_path), "%s/.s.PGSQL.1", s->directory);
+		strcpy(s->path, address.sun_path);
 		s->listener = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0);
 		s->accepted = -1;
 		assert_int_equal(bind(s->listener, (struct sockaddr *)&address, sizeof(address)),
