@@ -76,11 +76,22 @@ static const char show_sql[] =
 	"all_of AS MATERIALIZED (SELECT array_agg(s.id ORDER BY s.id) AS ids, max(s.id) AS last FROM step AS s) " \
 	"SELECT a.last, outbox." function "(a.ids) FROM all_of AS a WHERE a.last IS NOT NULL"
 
+/* $1, $2: of the step's ids, which this very transaction made due.  Bounds of a key, not equality: no
+ * other index gives this order. */
+static const char line_up_sql[] =
+    "UPDATE outbox.delayed AS d SET waits_for = 'key', next_attempt_at = 'infinity' "
+    "WHERE d.id > $1::bigint AND d.id <= $2::bigint AND d.waits_for = 'retry' "
+    "AND d.next_attempt_at = now() AND d.ordering_key IS NOT NULL "
+    "AND (SELECT l.id FROM outbox.delayed AS l WHERE l.ordering_key >= d.ordering_key "
+    "AND l.ordering_key <= d.ordering_key AND l.waits_for <> 'schedule' "
+    "ORDER BY l.ordering_key, l.id LIMIT 1) < d.id";
+
 /* clang-format on */
 
+/* Whoever stands still in a transaction must not keep the relay from its marks. */
 static const char settings_sql[] =
     "SET enable_seqscan = off; SET enable_sort = off; SET enable_bitmapscan = off; "
-    "SET statement_timeout = 0";
+    "SET statement_timeout = 0; SET idle_in_transaction_session_timeout = '3s'";
 
 /* ${limit}: the ninth parameter. */
 static int
@@ -194,10 +205,49 @@ dead_step(struct dead * dead, const char * sql, unsigned int limit, struct error
 	return (taken);
 }
 
+/* One statement without parameters. */
+static int
+dead_do(struct dead * dead, const char * sql, struct error * e)
+{
+	return (oneshot_ask(dead->oneshot, sql, 0, NULL, e));
+}
+
+/*
+ * What is retried lines up behind the earlier ones of its key, as what the
+ * relay puts aside does.  Were all of a million due, each search would walk
+ * over those whose turn it is not.  Nobody may leave the line while it is
+ * looked who is there, so no mark is made meanwhile: each begins with a row of
+ * outbox.sent.
+ */
+static int64_t
+dead_retry_in_line(struct dead * dead, unsigned int limit, struct error * e)
+{
+	char before[sizeof(dead->last)];
+	const char * step[] = {before, dead->last};
+	int64_t taken;
+
+	memcpy(before, dead->last, sizeof(before));
+	if (dead_do(dead, "LOCK TABLE outbox.sent IN SHARE MODE", e) ||
+	    (taken = dead_step(dead, STEP_SQL("retry_dead"), limit, e)) < 0 ||
+	    oneshot_ask(dead->oneshot, line_up_sql, 2, step, e))
+		return (-1);
+	return (taken);
+}
+
 int64_t
 dead_retry(struct dead * dead, unsigned int limit, struct error * e)
 {
-	return (dead_step(dead, STEP_SQL("retry_dead"), limit, e));
+	struct error ignored;
+	int64_t taken;
+
+	if (dead_do(dead, "BEGIN", e))
+		return (-1);
+	taken = dead_retry_in_line(dead, limit, e);
+	if (taken < 0)
+		(void)dead_do(dead, "ROLLBACK", &ignored);
+	else if (dead_do(dead, "COMMIT", e))
+		return (-1);
+	return (taken);
 }
 
 int64_t

@@ -82,8 +82,13 @@ def test_every_command_is_completed(shell):
 @pytest.mark.parametrize("command", commands())
 def test_every_option_and_verb_is_completed(shell, command):
     options, verbs = help_of(command)
-    for word in [*(f"--{option}" for option in options), *verbs]:
-        assert shell.completed(f"outbox-relay {command} {word[:-1]}") == f"outbox-relay {command} {word}"
+    words = [*(f"--{option}" for option in options), *verbs]
+    for word in words:
+        # Without its last letter it may be the beginning of another one, too.
+        if sum(other.startswith(word[:-1]) for other in words) == 1:
+            assert shell.completed(f"outbox-relay {command} {word[:-1]}") == f"outbox-relay {command} {word}"
+        else:
+            assert shell.completed(f"outbox-relay {command} {word}") == f"outbox-relay {command} {word}"
 
 
 @pytest.mark.parametrize("typed, becomes", [

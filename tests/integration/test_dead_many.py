@@ -59,3 +59,16 @@ def test_interrupted_killed_and_repeated_each_is_sent_once(database, broker, rel
         assert len({m.headers["x-outbox-id"] for m in taken}) == COUNT
     assert database.value("SELECT sum(messages) FROM outbox.operation") == COUNT
     assert not running.log("database_lost") and not running.log("message_dead")
+
+
+def test_only_the_first_of_each_key_falls_due(database, relay):
+    """In steps of 1,000, over which each key has several."""
+    bury(database, "x", "k", 6000)
+    database.execute("UPDATE outbox.dead SET ordering_key = 'key ' || id % 500 WHERE id % 2 = 0")
+    done = relay.command("dead", "retry", "--exchange", "x")
+    assert done.returncode == 0, done.stderr
+    assert database.query("SELECT waits_for, next_attempt_at = 'infinity', ordering_key IS NOT NULL, count(*) FROM outbox.delayed"
+                          " GROUP BY 1, 2, 3 ORDER BY 1, 2, 3") == [
+        ("key", True, True, 2750), ("retry", False, False, 3000), ("retry", False, True, 250)]
+    assert database.value("SELECT count(*) FROM outbox.delayed AS d WHERE waits_for = 'retry' AND ordering_key IS NOT NULL"
+                          " AND EXISTS (SELECT FROM outbox.delayed AS l WHERE l.ordering_key = d.ordering_key AND l.id < d.id)") == 0
