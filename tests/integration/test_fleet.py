@@ -74,8 +74,11 @@ class Door:
 
     def between(self, start, end):
         """Connections accepted then."""
-        counts = [count for at, count in self.samples if start <= at <= end]
-        return counts[-1] - counts[0]
+        return self.count_at(end) - self.count_at(start)
+
+    def count_at(self, moment):
+        """By then, as the last sample before it says."""
+        return max(count for at, count in self.samples if at <= max(moment, self.samples[0][0]))
 
     def peak(self, start, end, window):
         """The most in any window of that length."""
