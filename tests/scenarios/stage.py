@@ -54,7 +54,8 @@ class Process:
     def stop(self):
         self.process.terminate()
         code = self.process.wait(TIMEOUT_S)
-        if code != 0:
+        # One that had not yet begun to listen for the signal ends by it.
+        if code not in (0, -signal.SIGTERM):
             raise SystemExit(f"{self.process.args[3:]} ended with {code}")
 
 
