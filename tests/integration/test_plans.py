@@ -36,22 +36,22 @@ class Plans:
             database.execute(f"ALTER ROLE {role} SET {name} = '{value}'", role="postgres")
 
     def all(self):
-        """(kind, plan) of each fetch so far; the next call starts behind them."""
+        """(kind, plan) of each fetch so far; the next call starts behind the last one that was written as a whole."""
         with open(self.path, "rb") as file:
             file.seek(self.offset)
             data = file.read()
-        data = data[:data.rfind(b"\n") + 1]
-        text = data.decode(errors="replace")
         found = []
-        for match in re.finditer(r"plan:\n\t(\{\n(?:\t.*\n)+)", text):
-            entry = json.loads(match[1].replace("\n\t", "\n"))
+        end = 0
+        for match in re.finditer(rb"plan:\n\t(\{\n(?:\t .*\n)+\t\}\n)", data):
+            end = match.end()
+            entry = json.loads(match[1].decode(errors="replace").replace("\n\t", "\n"))
             query = entry["Query Text"]
             if "outbox.message m" not in query:
                 continue
             kind = next((k for k, start in KINDS.items() if query.startswith(start) or (k == "large" and start in query)), None)
             if kind:
                 found.append((kind, entry["Plan"]))
-        self.offset += len(data)
+        self.offset += end
         return found
 
 
