@@ -8,11 +8,11 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "admin/dead.h"
+#include "admin/status.h"
 #include "cli/table.h"
 #include "cli/work.h"
 #include "config/value.h"
-#include "postgres/dead.h"
-#include "postgres/status.h"
 
 /* A transaction moves so many: short enough for Ctrl-C and for those who wait for its locks. */
 #define STEP 1000

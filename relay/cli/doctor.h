@@ -1,9 +1,9 @@
 #ifndef CLI_DOCTOR_H
 #define CLI_DOCTOR_H
 
+#include "admin/checkup.h"
 #include "base/finding.h"
 #include "cli/cli.h"
-#include "postgres/checkup.h"
 
 /* doctor [--json] [--older-than AGE] */
 extern const struct cli_command cli_doctor;

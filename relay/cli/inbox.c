@@ -8,11 +8,11 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "admin/inbox.h"
+#include "admin/migrate.h"
 #include "cli/table.h"
 #include "cli/work.h"
 #include "config/value.h"
-#include "postgres/inbox.h"
-#include "postgres/migrate.h"
 
 /* Bounds a transaction; no claim waits for it, but under SERIALIZABLE. */
 #define STEP 10000

@@ -7,8 +7,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "admin/status.h"
 #include "cli/status.h"
-#include "postgres/status.h"
 
 /* Rows that bear one message id: more are of no use to a person. */
 #define SHOWN_MAX 20

@@ -11,9 +11,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "admin/migrate.h"
 #include "cli/migrate_print.h"
 #include "cli/migrate_rebase.h"
-#include "postgres/migrate.h"
 
 #define FILES_MAX 1000
 

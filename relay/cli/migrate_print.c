@@ -13,7 +13,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "postgres/migrate.h"
+#include "admin/migrate.h"
 
 /* A file holds one direction or both; sprintf forms of the version and the name. */
 static const struct form {

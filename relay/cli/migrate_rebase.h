@@ -3,7 +3,7 @@
 
 #include <stdbool.h>
 
-#include "postgres/rebase.h"
+#include "admin/rebase.h"
 
 /* How "migrate rebase" was asked for. */
 struct migrate_rebase {

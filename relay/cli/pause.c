@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "postgres/pause.h"
+#include "admin/pause.h"
 
 #define EXCHANGE_MAX 255
 

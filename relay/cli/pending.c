@@ -10,10 +10,10 @@
 #include <string.h>
 #include <time.h>
 
+#include "admin/pending.h"
 #include "base/clock.h"
 #include "cli/work.h"
 #include "config/value.h"
-#include "postgres/pending.h"
 
 /* Between two looks; a look over a large backlog takes one part in so many of the time. */
 #define LOOK CLOCK_MS(200)

@@ -12,10 +12,10 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "admin/replay.h"
 #include "base/clock.h"
 #include "cli/work.h"
 #include "config/value.h"
-#include "postgres/replay.h"
 
 #define STEP 200
 /* Writing a step takes one part in so many of the time, so that a busy server has room for others. */

@@ -6,11 +6,11 @@
 #include <sys/random.h>
 #include <unistd.h>
 
+#include "admin/status.h"
 #include "base/log.h"
 #include "base/version.h"
 #include "cli/daemon.h"
 #include "core/message.h"
-#include "postgres/status.h"
 
 #define RECORD_INTERVAL CLOCK_MS(50)
 #define CONNECTION_NAME_MAX 128

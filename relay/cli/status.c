@@ -14,11 +14,11 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "admin/holding.h"
 #include "base/clock.h"
 #include "cli/table.h"
 #include "cli/work.h"
 #include "config/value.h"
-#include "postgres/holding.h"
 
 #define HELD_MAX 20
 #define INTERVAL_DEFAULT CLOCK_S(1)

@@ -3,8 +3,8 @@
 
 #include <stddef.h>
 
+#include "admin/status.h"
 #include "cli/cli.h"
-#include "postgres/status.h"
 
 /* status [--json] */
 extern const struct cli_command cli_status;

@@ -3,7 +3,7 @@
 
 #include <stddef.h>
 
-#include "postgres/oneshot.h"
+#include "admin/oneshot.h"
 
 /**
  * table_print(answer, rows, columns):

@@ -891,7 +891,7 @@ def test_wrong_words(place):
 
 def checks_of_the_sources():
     names = set()
-    for source in [*(ROOT / "relay/cli").glob("doctor*.c"), *(ROOT / "relay/postgres").glob("checkup*.c")]:
+    for source in [*(ROOT / "relay/cli").glob("doctor*.c"), *(ROOT / "relay/admin").glob("checkup*.c")]:
         names |= set(re.findall(r'(?:findings|checkup_ask\(c),\s*"([a-z-]+)"', source.read_text()))
     return names
 

@@ -9,7 +9,7 @@
 
 #include <cmocka.h>
 
-#include "postgres/migrate.h"
+#include "admin/migrate.h"
 
 static struct error e;
 
