@@ -116,9 +116,12 @@ check-unit: unit-tests ## run the unit tests (cmocka)
 	@failed=; for t in $(UNIT_TESTS); do $(UNIT_RUNNER) $$t || failed="$$failed $$t"; done; \
 	if [ -n "$$failed" ]; then echo "failed:$$failed" >&2; exit 1; fi
 
-# PYTEST_ARGS="-k name -x" chooses; RELAY=build/asan/outbox-relay tests another binary.
+# PYTEST_ARGS="-k name -x" chooses; RELAY=build/asan/outbox-relay tests another binary.  Each worker has servers of its own,
+# unless $OUTBOX_STACK names some: tests that kill them cannot share them.
+PYTEST_WORKERS ?= $(if $(OUTBOX_STACK),0,2)
 check-integration: all drivers $(BUILD)/tests/chaos/proxy ## run the integration tests (pytest, a private Postgres and RabbitMQ)
-	PYTHONDONTWRITEBYTECODE=1 $(PYTHON) -m pytest -p no:cacheprovider tests/integration tests/chaos $(PYTEST_ARGS)
+	PYTHONDONTWRITEBYTECODE=1 $(PYTHON) -m pytest -p no:cacheprovider -n $(PYTEST_WORKERS) --dist loadfile \
+		tests/integration tests/chaos $(PYTEST_ARGS)
 
 SIMULATION_OBJECTS = $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/simulation/*.c relay/core/*.c) relay/base/backoff.c relay/base/clock.c \
 	relay/base/histogram.c)

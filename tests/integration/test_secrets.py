@@ -142,6 +142,8 @@ def test_no_command_says_a_password_whatever_fails(silent, stack, users, empty_d
         said = silent(env=env(dsn(), url()), names=everything, codes={"run": [WELL], "status": [WELL], "dead": [WELL]})
         assert "password=***" in said["check"] and ":***@" in said["check"]
         silent(env={**env(dsn(password=""), url(password="x").replace(":x@", "@")), "PGPASSWORD": "leak-p@ss/w:rd"})
+        # With something to send, none is done before it was refused.
+        empty_database.query("SELECT outbox.publish('', 'nowhere', 'x'::text)")
         # Refused by both, and by one.
         wrong = dsn(user=scram(stack), password="leak-wrong")
         said = silent(env=env(wrong, url()), names=everything, codes={"run": [PERMISSION], "status": [PERMISSION]})
