@@ -53,6 +53,30 @@ static const char privileges_sql[] =
     " THEN has_table_privilege(h.relation, p.name) ELSE true END"
     " GROUP BY w.object ORDER BY w.object";
 
+/* The policies of the application's own tables in this schema are no business of ours. */
+static const char policies_sql[] =
+    "SELECT c.relname, format('ALTER TABLE %I.%I DISABLE ROW LEVEL SECURITY', $1::text, c.relname)"
+    " FROM pg_class AS c WHERE c.relnamespace = $1::regnamespace AND c.relname IN ('message',"
+    " 'message_0', 'message_1', 'message_2', 'sent', 'delayed', 'dead', 'pause', 'discard')"
+    " AND row_security_active(c.oid) ORDER BY c.relname";
+
+/* A relay does not start where rows may be hidden from it. */
+static void
+check_policies(struct checkup * c)
+{
+	const char * parameters[] = {c->options->schema};
+	PGresult * r = checkup_ask(c, "privileges", policies_sql, 1, parameters, false);
+
+	for (int i = 0; r != NULL && i < PQntuples(r); i++) {
+		c->denied = true;
+		finding_fail(c->findings, "privileges",
+		    "row-level security hides rows of %s.%s from %s", c->options->schema,
+		    PQgetvalue(r, i, 0), c->role);
+		checkup_psql(c, c->owner, PQgetvalue(r, i, 1));
+	}
+	PQclear(r);
+}
+
 /* grant_relay gives all at once. */
 static void
 check_privileges(struct checkup * c, const char * grant)
@@ -176,6 +200,7 @@ checkup_schema(struct checkup * c)
 		goto done;
 	}
 	check_privileges(c, grant);
+	check_policies(c);
 	bad = check_version(c);
 done:
 	PQclear(r);

@@ -74,7 +74,10 @@ const char guard_schema_sql[] =
     "AND has_table_privilege('outbox.sent', 'INSERT'), "
     "EXISTS (SELECT FROM pg_trigger WHERE tgrelid = 'outbox.message'::regclass "
     "AND tgname = 'wake' AND tgenabled <> 'D'), "
-    "array_to_string(outbox.applied_migrations(), ' ')";
+    "array_to_string(outbox.applied_migrations(), ' '), "
+    "(SELECT c.relname::text FROM pg_class c WHERE c.relnamespace = 'outbox'::regnamespace "
+    "AND c.relname IN ('message', 'message_0', 'message_1', 'message_2', 'sent', 'delayed', "
+    "'dead', 'pause', 'discard') AND row_security_active(c.oid) ORDER BY c.relname LIMIT 1)";
 
 bool
 guard_has(const struct guard_schema * found, unsigned int migration)
@@ -100,6 +103,15 @@ guard_check_schema(const PGresult * result, const char * schema, struct guard_sc
 		    PQgetvalue(result, 0, 2), schema, schema, PQgetvalue(result, 0, 1));
 		return (error_remedy(e, "as the owner of the schema: SELECT %s.grant_relay('%s')",
 		    schema, PQgetvalue(result, 0, 2)));
+	}
+	if (!PQgetisnull(result, 0, 6)) {
+		error_set(e, EXIT_PERMISSION,
+		    "row-level security hides rows of %s.%s in database %s from role %s", schema,
+		    PQgetvalue(result, 0, 6), PQgetvalue(result, 0, 1), PQgetvalue(result, 0, 2));
+		return (error_remedy(e,
+		    "ALTER TABLE %s.%s DISABLE ROW LEVEL SECURITY, or as a superuser: ALTER ROLE %s "
+		    "BYPASSRLS",
+		    schema, PQgetvalue(result, 0, 6), PQgetvalue(result, 0, 2)));
 	}
 	found->has_trigger = wire_bool(result, 0, 4);
 	return (0);

@@ -36,18 +36,20 @@
 /*
  * The planner must never see a reason to read more than the index gives
  * (cursor.c); a mark must be on disk when it counts (local), but no replica
- * must be waited for; nothing may hang.
+ * must be waited for; nothing may hang.  Rows that a policy hides would be
+ * passed over as if there were none (L): then the server refuses instead.
  */
 static const char * const connection_settings[] = {"search_path", SQL_SEARCH_PATH, "enable_seqscan",
     "off", "enable_bitmapscan", "off", "enable_hashjoin", "off", "enable_mergejoin", "off", "jit",
     "off", "work_mem", "16MB", "plan_cache_mode", "force_generic_plan", "synchronous_commit",
     "local", "default_transaction_isolation", "read committed", "statement_timeout", "60s",
-    "idle_in_transaction_session_timeout", "60s", "lock_timeout", LOCK_TIMEOUT, NULL};
+    "idle_in_transaction_session_timeout", "60s", "lock_timeout", LOCK_TIMEOUT, "row_security",
+    "off", NULL};
 
 /* The survey goes this way, too. */
 static const char * const listener_settings[] = {"search_path", SQL_SEARCH_PATH,
     "statement_timeout", "10s", "lock_timeout", "1s", "enable_seqscan", "off", "enable_bitmapscan",
-    "off", "jit", "off", NULL};
+    "off", "jit", "off", "row_security", "off", NULL};
 
 static void source_on_fetched(void * context, struct batch * batch, uint64_t interval,
     bool exhausted, const struct error * e);

@@ -352,6 +352,11 @@ def no_right_to_mark(place):
     database.execute(f"REVOKE INSERT ON outbox.sent FROM {database.roles['relay']}")
 
 
+@broken("privileges", "row-level security hides rows of outbox.message from")
+def rows_that_a_policy_hides(place):
+    place.fresh().execute("ALTER TABLE outbox.message ENABLE ROW LEVEL SECURITY")
+
+
 @broken("wake-up", "0003_wake is missing", "warn")
 def no_wake_up_trigger(place):
     place.fresh().psql("-1", "-f", ROOT / "migrations/outbox/0003_wake.down.sql")
