@@ -43,7 +43,8 @@ direct_open(const struct direct_options * options, struct error * e)
 	if (direct_run(conn,
 		"SET client_min_messages = warning; SET row_security = off; "
 		"SET search_path = " SQL_SEARCH_PATH,
-		e)) {
+		e) ||
+	    (options->look_only && direct_run(conn, "SET default_transaction_read_only = on", e))) {
 		PQfinish(conn);
 		return (NULL);
 	}

@@ -15,6 +15,7 @@ struct direct_options {
 	const char * password_file; /* NULL: none */
 	const char * purpose;       /* for application_name */
 	bool writable;              /* the primary is needed */
+	bool look_only; /* for a dry run: the server refuses whatever would change something */
 };
 
 /**

@@ -19,6 +19,36 @@
 
 #define SCHEMA_MAX 40
 #define SQL_MAX 256
+#define NOT_ALLOWED "42501" /* insufficient_privilege */
+
+/* Those down files that throw something away name the setting that has them do it. */
+#define FORCE "outbox_relay.force_down"
+
+/* clang-format off */
+
+/* In either line: a migration replaces what others made, so it is the owner's. */
+static const char may_sql[] =
+    "SELECT CASE WHEN to_regclass('outbox.migration') IS NOT NULL "
+    "THEN (SELECT pg_has_role(c.relowner, 'USAGE') FROM pg_class AS c WHERE c.oid = to_regclass('outbox.migration')) "
+    "WHEN to_regnamespace('outbox') IS NOT NULL THEN has_schema_privilege('outbox', 'CREATE') "
+    "ELSE has_database_privilege(current_database(), 'CREATE') END";
+
+/* What the down files of each line ask: whether they refuse, and what it is that they would throw away. */
+static const char loses_outbox_sql[] =
+    "SELECT pending + delayed + dead > 0, coalesce(current_setting('" FORCE "', true), '') = 'on', "
+    "format('%s pending, %s delayed and %s dead messages', pending, delayed, dead) FROM (SELECT "
+    "(SELECT count(*) FROM outbox.message AS m LEFT JOIN "
+    "(SELECT s.prev, s.target, s.last_id FROM outbox.sent AS s ORDER BY s.seq DESC LIMIT 1) AS n ON true "
+    "WHERE (pg_visible_in_snapshot(m.xid, n.prev) "
+    "OR (m.id <= n.last_id AND pg_visible_in_snapshot(m.xid, n.target))) IS NOT TRUE) AS pending, "
+    "(SELECT count(*) FROM outbox.delayed) AS delayed, "
+    "(SELECT count(*) FROM outbox.dead WHERE discarded_at IS NULL) AS dead) AS waiting";
+
+static const char loses_inbox_sql[] =
+    "SELECT claims > 0, coalesce(current_setting('" FORCE "', true), '') = 'on', format('%s claims', claims) "
+    "FROM (SELECT count(*) AS claims FROM inbox.message) AS kept";
+
+/* clang-format on */
 
 struct migrate {
 	struct migrate_options options;
@@ -73,7 +103,7 @@ migrate_ask(struct migrate * migrate, const char * sql, int count, const char * 
 static int
 migrate_explain(struct migrate * migrate, struct error * e)
 {
-	if (strcmp(e->sqlstate, "42501") == 0)
+	if (strcmp(e->sqlstate, NOT_ALLOWED) == 0)
 		error_remedy(e,
 		    "connect as the owner of schema %s, or as a role that may create it: "
 		    "set OUTBOX_RELAY_POSTGRES_DSN for this command",
@@ -119,7 +149,8 @@ migrate_open(const struct migrate_options * options, struct error * e)
 	const struct direct_options connection = {.dsn = options->dsn,
 	    .password_file = options->password_file,
 	    .purpose = "migrate",
-	    .writable = true};
+	    .writable = true,
+	    .look_only = options->look_only};
 	struct migrate * migrate;
 
 	if ((migrate = calloc(1, sizeof(*migrate))) == NULL) {
@@ -228,6 +259,67 @@ migrate_check_version(struct migrate * migrate, struct error * e)
 	if (migrate_ask(migrate, sql, 0, NULL, value, sizeof(value), e))
 		return (migrate_explain(migrate, e));
 	return (version_check(&version, &facts, e));
+}
+
+const char *
+migrate_database(const struct migrate * migrate)
+{
+	return (PQdb(migrate->conn));
+}
+
+int
+migrate_may(struct migrate * migrate, struct error * e)
+{
+	char * sql = sql_in_schema(may_sql, migrate->options.schema);
+	char value[8];
+	int failed;
+
+	if (sql == NULL)
+		return (error_set(e, EXIT_BUG, "out of memory"));
+	failed = migrate_ask(migrate, sql, 0, NULL, value, sizeof(value), e);
+	free(sql);
+	if (failed)
+		return (migrate_explain(migrate, e));
+	if (value[0] == 't')
+		return (0);
+	error_set(e, EXIT_PERMISSION,
+	    "role %s may not change schema %s of database %s: it is another's",
+	    PQuser(migrate->conn), migrate->options.schema, PQdb(migrate->conn));
+	memcpy(e->sqlstate, NOT_ALLOWED, sizeof(NOT_ALLOWED));
+	return (migrate_explain(migrate, e));
+}
+
+int
+migrate_loses(struct migrate * migrate, const struct migration_file * file, char * what,
+    size_t size, struct error * e)
+{
+	const char * schema = migrate->options.schema;
+	PGresult * result;
+	bool some, forced;
+	char * sql;
+
+	what[0] = '\0';
+	if (strstr(file->down, FORCE) == NULL)
+		return (0);
+	sql = sql_rename(strcmp(file->line, "inbox") == 0 ? loses_inbox_sql : loses_outbox_sql,
+	    file->line, schema);
+	if (sql == NULL)
+		return (error_set(e, EXIT_BUG, "out of memory"));
+	result = direct_query(migrate->conn, sql, 0, NULL, e);
+	free(sql);
+	if (result == NULL)
+		return (migrate_explain(migrate, e));
+	some = PQgetvalue(result, 0, 0)[0] == 't';
+	forced = PQgetvalue(result, 0, 1)[0] == 't';
+	if (some)
+		snprintf(what, size, "%s", PQgetvalue(result, 0, 2));
+	PQclear(result);
+	if (!some || forced)
+		return (0);
+	error_set(e, EXIT_FOUND, "migration %04u_%s (down) would refuse: schema %s still holds %s",
+	    file->version, file->name, schema, what);
+	return (error_remedy(e,
+	    "have them dealt with first; or throw them away: PGOPTIONS=\"-c " FORCE "=on\""));
 }
 
 int

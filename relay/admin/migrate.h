@@ -16,6 +16,7 @@ struct migrate_options {
 	const char * password_file; /* NULL: none */
 	const char * line;          /* "outbox" or "inbox" */
 	const char * schema;        /* ^[a-z_][a-z0-9_]{0,39}$ */
+	bool look_only;             /* nothing will be applied or taken back */
 };
 
 struct migrate;
@@ -76,6 +77,28 @@ int migrate_newest_unknown(struct migrate * migrate, unsigned int * version, str
  * that is not there yet is fine.
  */
 int migrate_check_version(struct migrate * migrate, struct error * e);
+
+/**
+ * migrate_database(migrate):
+ * Its name.
+ */
+const char * migrate_database(const struct migrate * migrate);
+
+/**
+ * migrate_may(migrate, e):
+ * Whether the role may apply and take back migrations here, without trying: 0,
+ * or -1 with ${e}.
+ */
+int migrate_may(struct migrate * migrate, struct error * e);
+
+/**
+ * migrate_loses(migrate, file, what, size, e):
+ * Write what would be thrown away with ${file} into ${what}, "" for nothing.
+ * 0; -1 with ${e}: it would refuse to be taken back, and says why, or nobody
+ * knows.
+ */
+int migrate_loses(struct migrate * migrate, const struct migration_file * file, char * what,
+    size_t size, struct error * e);
 
 /**
  * migrate_apply(migrate, file, up, e):

@@ -91,7 +91,8 @@ oneshot_open(const struct oneshot_options * options, struct error * e)
 	const struct direct_options connection = {.dsn = options->dsn,
 	    .password_file = options->password_file,
 	    .purpose = options->purpose,
-	    .writable = true};
+	    .writable = true,
+	    .look_only = options->look_only};
 	struct oneshot * oneshot;
 
 	if ((oneshot = calloc(1, sizeof(*oneshot))) == NULL) {

@@ -20,6 +20,7 @@ struct oneshot_options {
 	const char * schema;        /* its real name */
 	const char * purpose;       /* for application_name */
 	const char * settings;      /* for this session; NULL: none */
+	bool look_only;             /* as in struct direct_options */
 };
 
 /**

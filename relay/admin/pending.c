@@ -58,7 +58,9 @@ static const char order_sql[] =
 static const char end_sql[] = "SELECT outbox.end_discard($1::bigint)";
 
 static const char standing_sql[] =
-    "SELECT d.id, date_trunc('second', d.ordered_at) AS ordered_at, d.ordered_by, d.exchange, d.type "
+    "SELECT d.id, date_trunc('second', d.ordered_at) AS ordered_at, d.ordered_by, d.exchange, d.type, "
+    "(SELECT count(*) FROM outbox.dead x WHERE x.discarded_at >= d.ordered_at "
+    "AND starts_with(x.reason, 'discarded: order ' || d.id || ' ')) AS discarded "
     "FROM outbox.discard d WHERE d.done_at IS NULL ORDER BY d.id";
 
 static const char operator_sql[] =
@@ -85,10 +87,7 @@ pending_open(const struct oneshot_options * options, const struct pending_filter
 	connection.word = "outbox";
 	connection.purpose = "pending";
 	connection.settings = settings_sql;
-	pending->filter = *filter;
-	if (filter->older_than_ms > 0)
-		snprintf(pending->older_than, sizeof(pending->older_than), "%" PRId64 ".%03d",
-		    filter->older_than_ms / 1000, (int)(filter->older_than_ms % 1000));
+	pending_aim(pending, filter);
 	if ((pending->oneshot = oneshot_open(&connection, e)) == NULL ||
 	    oneshot_requires(pending->oneshot, MIGRATION_DISCARD, e)) {
 		pending_close(pending);
@@ -101,6 +100,17 @@ pending_open(const struct oneshot_options * options, const struct pending_filter
 		return (NULL);
 	}
 	return (pending);
+}
+
+void
+pending_aim(struct pending * pending, const struct pending_filter * filter)
+{
+	pending->filter = *filter;
+	pending->older_than[0] = '\0';
+	pending->order[0] = '\0';
+	if (filter->older_than_ms > 0)
+		snprintf(pending->older_than, sizeof(pending->older_than), "%" PRId64 ".%03d",
+		    filter->older_than_ms / 1000, (int)(filter->older_than_ms % 1000));
 }
 
 void

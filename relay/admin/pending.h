@@ -35,6 +35,12 @@ struct pending * pending_open(const struct oneshot_options * options,
 void pending_close(struct pending * pending);
 
 /**
+ * pending_aim(pending, filter):
+ * Look from now on for what ${filter} means, as if no order had been made.
+ */
+void pending_aim(struct pending * pending, const struct pending_filter * filter);
+
+/**
  * pending_look(pending, state, e):
  * What the order means that was made; before that: what it would mean.  Reads what
  * is pending, and nothing else.  0, or -1 with ${e}.
@@ -56,7 +62,8 @@ int64_t pending_end(struct pending * pending, int64_t order, struct error * e);
 
 /**
  * pending_standing(pending, e):
- * The orders that stand, a row each: number, since, by, exchange, type.  NULL with ${e}.
+ * The orders that stand, a row each: number, since, by, exchange, type, and how many
+ * messages it has discarded.  NULL with ${e}.
  */
 const struct oneshot * pending_standing(struct pending * pending, struct error * e);
 

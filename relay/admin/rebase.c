@@ -286,7 +286,8 @@ rebase_open(const struct rebase_options * options, struct error * e)
 	const struct direct_options connection = {.dsn = options->dsn,
 	    .password_file = options->password_file,
 	    .purpose = "rebase",
-	    .writable = true};
+	    .writable = true,
+	    .look_only = options->look_only};
 	struct rebase * rebase;
 	char settings[256];
 

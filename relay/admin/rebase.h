@@ -15,6 +15,7 @@ struct rebase_options {
 	const char * dsn;
 	const char * password_file; /* NULL: none */
 	const char * schema;
+	bool look_only; /* it will only be counted */
 };
 
 struct rebase;

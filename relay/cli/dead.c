@@ -266,7 +266,8 @@ run(const struct cli_arguments * arguments, const struct config * config)
 {
 	const struct oneshot_options options = {.dsn = config->postgres.dsn,
 	    .password_file = config->postgres.password_file,
-	    .schema = config->postgres.schema};
+	    .schema = config->postgres.schema,
+	    .look_only = cli_flag(arguments, "dry-run")};
 	const struct verb * verb = find_verb(arguments->words[0]);
 	struct request request;
 	struct dead * dead;

@@ -82,7 +82,8 @@ run(const struct cli_arguments * arguments, const struct config * config)
 	bool purging = strcmp(arguments->words[0], "purge") == 0;
 	struct oneshot_options options = {.dsn = config->postgres.dsn,
 	    .password_file = config->postgres.password_file,
-	    .schema = schema == NULL ? "inbox" : schema};
+	    .schema = schema == NULL ? "inbox" : schema,
+	    .look_only = cli_flag(arguments, "dry-run")};
 	struct inbox * inbox;
 	clock_ns older_than = 0;
 	struct error e;

@@ -16,6 +16,7 @@
 #include "cli/migrate_rebase.h"
 
 #define FILES_MAX 1000
+#define WHAT_MAX 200
 
 struct request {
 	struct migrate_options options;
@@ -24,6 +25,28 @@ struct request {
 	enum migrate_format format;
 	const char * directory; /* NULL: stdout */
 };
+
+/* Apply ${file} or take it back, or say that this would be done.  0, or -1 with ${e}. */
+static int
+step(struct migrate * migrate, const struct request * request, const struct migration_file * file,
+    bool is_up, struct error * e)
+{
+	char lost[WHAT_MAX] = "";
+
+	if (!request->options.look_only) {
+		if (migrate_apply(migrate, file, is_up, e))
+			return (-1);
+		printf("%04u_%s %s\n", file->version, file->name, is_up ? "applied" : "taken back");
+		return (0);
+	}
+	if (migrate_may(migrate, e) ||
+	    (!is_up && migrate_loses(migrate, file, lost, sizeof(lost), e)))
+		return (-1);
+	printf("%04u_%s would be %s schema %s of database %s%s%s\n", file->version, file->name,
+	    is_up ? "applied to" : "taken back from", request->options.schema,
+	    migrate_database(migrate), lost[0] == '\0' ? "" : ", throwing away ", lost);
+	return (0);
+}
 
 static int
 up(struct migrate * migrate, const struct request * request, struct error * e)
@@ -41,9 +64,8 @@ up(struct migrate * migrate, const struct request * request, struct error * e)
 			return (-1);
 		if (state.applied)
 			continue;
-		if (migrate_apply(migrate, file, true, e))
+		if (step(migrate, request, file, true, e))
 			return (-1);
-		printf("%04u_%s applied\n", file->version, file->name);
 		done++;
 	}
 	if (done == 0)
@@ -80,9 +102,8 @@ down(struct migrate * migrate, const struct request * request, struct error * e)
 			return (-1);
 		if (!state.applied)
 			continue;
-		if (migrate_apply(migrate, files[count], false, e))
+		if (step(migrate, request, files[count], false, e))
 			return (-1);
-		printf("%04u_%s taken back\n", files[count]->version, files[count]->name);
 		done++;
 	}
 	if (done == 0)
@@ -125,6 +146,7 @@ read_request(struct request * request, const struct cli_arguments * arguments,
 	unsigned long number;
 
 	*request = (struct request){.to = UINT_MAX, .directory = cli_value(arguments, "output")};
+	request->options.look_only = cli_flag(arguments, "dry-run");
 	request->options.dsn = config->postgres.dsn;
 	request->options.password_file = config->postgres.password_file;
 	request->options.line = line == NULL ? "outbox" : line;
@@ -170,10 +192,10 @@ run_rebase(const struct cli_arguments * arguments, const struct request * reques
 	const struct migrate_rebase rebase = {
 	    .options = {.dsn = request->options.dsn,
 		.password_file = request->options.password_file,
-		.schema = request->options.schema},
+		.schema = request->options.schema,
+		.look_only = request->options.look_only},
 	    .discard = cli_flag(arguments, "discard-pending"),
-	    .if_needed = cli_flag(arguments, "if-needed"),
-	    .dry_run = cli_flag(arguments, "dry-run")};
+	    .if_needed = cli_flag(arguments, "if-needed")};
 
 	if (strcmp(request->options.line, "outbox") != 0)
 		return (cli_usage(arguments->command, "only the line outbox has a position"));
@@ -196,11 +218,12 @@ run(const struct cli_arguments * arguments, const struct config * config)
 		return (usage);
 	if (strcmp(arguments->words[0], "rebase") == 0)
 		return (run_rebase(arguments, &request));
-	/* Passed over in silence, --dry-run would be a trap. */
-	if (cli_flag(arguments, "discard-pending") || cli_flag(arguments, "if-needed") ||
-	    cli_flag(arguments, "dry-run"))
+	if (cli_flag(arguments, "discard-pending") || cli_flag(arguments, "if-needed"))
 		return (cli_usage(arguments->command,
-		    "--discard-pending, --if-needed and --dry-run belong to rebase"));
+		    "--discard-pending and --if-needed belong to rebase"));
+	if (request.options.look_only && strcmp(arguments->words[0], "up") != 0 &&
+	    strcmp(arguments->words[0], "down") != 0)
+		return (cli_usage(arguments->command, "--dry-run belongs to up, down and rebase"));
 	if (strcmp(arguments->words[0], "print") == 0) {
 		if (request.directory == NULL && request.format != MIGRATE_PLAIN)
 			return (cli_usage(arguments->command,
@@ -232,7 +255,7 @@ static const struct cli_option options[] = {
     {"output", "DIR", "print: write files into DIR"},
     {"discard-pending", NULL, "rebase: what is pending or delayed becomes dead instead"},
     {"if-needed", NULL, "rebase: exit 0 where there is nothing to rebase, not 1"},
-    {"dry-run", NULL, "rebase: say what would be done"},
+    {"dry-run", NULL, "up, down and rebase: say what would be done"},
     {NULL, NULL, NULL},
 };
 

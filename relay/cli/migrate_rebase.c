@@ -17,7 +17,7 @@
 static void
 print_outcome(const struct migrate_rebase * request, const struct rebase_counts * counts)
 {
-	const char * would = request->dry_run ? "would be " : "";
+	const char * would = request->options.look_only ? "would be " : "";
 
 	if (request->discard)
 		printf("%sdiscarded: %" PRId64 " pending and %" PRId64
@@ -60,7 +60,7 @@ perform(const struct migrate_rebase * request, struct rebase * rebase, const cha
 {
 	struct rebase_counts counts;
 
-	if (request->dry_run) {
+	if (request->options.look_only) {
 		if (rebase_count(rebase, &counts, e))
 			return (-1);
 	} else {

@@ -10,7 +10,6 @@ struct migrate_rebase {
 	struct rebase_options options;
 	bool discard;   /* --discard-pending */
 	bool if_needed; /* --if-needed */
-	bool dry_run;   /* --dry-run */
 };
 
 /**

@@ -14,6 +14,7 @@
 #include "base/clock.h"
 #include "cli/work.h"
 #include "config/value.h"
+#include "core/delayed.h"
 
 /* Between two looks; a look over a large backlog takes one part in so many of the time. */
 #define LOOK CLOCK_MS(200)
@@ -46,10 +47,9 @@ check_arguments(const struct cli_arguments * arguments)
 		return (cli_usage(arguments->command, "pending discard, not \"%.60s\"",
 		    arguments->words[0]));
 	if (cli_flag(arguments, "cancel")) {
-		if (filtered || all || cli_flag(arguments, "dry-run") ||
-		    cli_flag(arguments, "no-wait"))
+		if (filtered || all || cli_flag(arguments, "no-wait"))
 			return (cli_usage(arguments->command,
-			    "--cancel takes back every order, and takes no other option"));
+			    "--cancel takes back every order, and takes no other option but --dry-run"));
 	} else if (filtered == all)
 		return (cli_usage(arguments->command,
 		    "write --exchange, --type or --older-than; or --all"));
@@ -76,11 +76,33 @@ cancel(struct pending * pending)
 }
 
 static int
+preview_cancel(struct pending * pending)
+{
+	const struct oneshot * standing;
+	struct error e;
+
+	if ((standing = pending_standing(pending, &e)) == NULL)
+		return (cli_fail(&e));
+	for (size_t n = 0; n < oneshot_rows(standing); n++)
+		printf("would be taken back: order %s, which has discarded %s messages\n",
+		    oneshot_value(standing, n, 0), oneshot_value(standing, n, 5));
+	return (EXIT_WELL);
+}
+
+static int
 preview(struct pending * pending)
 {
+	const struct oneshot * standing;
 	struct pending_state state;
 	struct error e;
 
+	if ((standing = pending_standing(pending, &e)) == NULL)
+		return (cli_fail(&e));
+	if (oneshot_rows(standing) >= DISCARDS_MAX) {
+		error_set(&e, EXIT_FOUND, "%d orders to discard stand already", DISCARDS_MAX);
+		error_remedy(&e, "have them finished, or take them back: pending discard --cancel");
+		return (cli_fail(&e));
+	}
 	if (pending_look(pending, &state, &e))
 		return (cli_fail(&e));
 	printf("would be discarded: %" PRId64 " pending messages, and %" PRId64
@@ -166,7 +188,8 @@ run(const struct cli_arguments * arguments, const struct config * config)
 {
 	const struct oneshot_options options = {.dsn = config->postgres.dsn,
 	    .password_file = config->postgres.password_file,
-	    .schema = config->postgres.schema};
+	    .schema = config->postgres.schema,
+	    .look_only = cli_flag(arguments, "dry-run")};
 	struct pending_filter filter;
 	struct pending * pending;
 	struct error e;
@@ -178,8 +201,8 @@ run(const struct cli_arguments * arguments, const struct config * config)
 	if ((pending = pending_open(&options, &filter, &e)) == NULL)
 		return (cli_fail(&e));
 	if (cli_flag(arguments, "cancel"))
-		code = cancel(pending);
-	else if (cli_flag(arguments, "dry-run"))
+		code = options.look_only ? preview_cancel(pending) : cancel(pending);
+	else if (options.look_only)
 		code = preview(pending);
 	else
 		code = discard(pending, !cli_flag(arguments, "no-wait"));
@@ -192,7 +215,7 @@ static const struct cli_option options[] = {
     {"type", "TYPE", "messages of this type"},
     {"older-than", "AGE", "messages written longer ago than this, like 90m or 2d"},
     {"all", NULL, "every one, for want of a filter"},
-    {"dry-run", NULL, "say how many it would be"},
+    {"dry-run", NULL, "say how many it would be, or which orders --cancel would take back"},
     {"no-wait", NULL, "leave the order standing and end"},
     {"cancel", NULL, "take back the orders that stand"},
     {NULL, NULL, NULL},

@@ -204,7 +204,8 @@ run(const struct cli_arguments * arguments, const struct config * config)
 {
 	const struct oneshot_options options = {.dsn = config->postgres.dsn,
 	    .password_file = config->postgres.password_file,
-	    .schema = config->postgres.schema};
+	    .schema = config->postgres.schema,
+	    .look_only = cli_flag(arguments, "dry-run")};
 	struct request request;
 	struct replay * replay;
 	struct error e;

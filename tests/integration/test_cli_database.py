@@ -11,9 +11,10 @@ import uuid
 import pytest
 
 import sqldb
-from conftest import RELAY_BINARY, wait_until
+from conftest import RELAY_BINARY, ROOT, wait_until
 
 NAMES = [path.name.removesuffix(".up.sql") for path in sqldb.files("up")]
+INBOX_NAMES = sorted(path.name.removesuffix(".up.sql") for path in (ROOT / "migrations/inbox").glob("*.up.sql"))
 NUMBERS = [int(name[:4]) for name in NAMES]
 
 
@@ -68,6 +69,58 @@ def test_up_status_down_and_up_again(db):
     assert db.value("SELECT to_regnamespace('outbox')") is None
     command(db, "migrate", "up")
     assert db.value("SELECT outbox.applied_migrations()") == NUMBERS
+
+
+def everything(db):
+    """What a dry run must leave alone: objects and their definitions, and the rows of each table."""
+    tables = [row[0] for row in db.rows("SELECT c.oid::regclass::text FROM pg_class AS c JOIN pg_namespace AS n ON n.oid = c.relnamespace"
+                                        " WHERE n.nspname IN ('outbox', 'inbox', 'orders_out') AND c.relkind IN ('r', 'S') ORDER BY 1")]
+    return (db.rows("SELECT p.oid, p.xmin::text FROM pg_proc AS p JOIN pg_namespace AS n ON n.oid = p.pronamespace"
+                    " WHERE n.nspname IN ('outbox', 'inbox', 'orders_out') ORDER BY 1"),
+            {table: db.rows(f"SELECT xmin::text, * FROM {table} ORDER BY 1, 2") for table in tables})
+
+
+def test_a_dry_run_names_the_migrations_and_the_schema_and_applies_none(db):
+    before = everything(db)
+    for line, schema, names in (("outbox", "orders_out", NAMES), ("inbox", "inbox", INBOX_NAMES)):
+        said = command(db, "migrate", "up", "--dry-run", "--line", line, "--schema", schema)
+        assert said == "".join(f"{name} would be applied to schema {schema} of database {db.name}\n" for name in names)
+    assert everything(db) == before
+    command(db, "migrate", "up", "--to", "2")
+    before = everything(db)
+    assert [line.split()[0] for line in command(db, "migrate", "up", "--dry-run", "--to", "3").splitlines()] == NAMES[2:3]
+    command(db, "migrate", "up")
+    before = everything(db)
+    assert command(db, "migrate", "up", "--dry-run") == "schema outbox: nothing to apply\n"
+    assert command(db, "migrate", "down", "--dry-run") == (
+        f"{NAMES[-1]} would be taken back from schema outbox of database {db.name}\n")
+    assert [line.split()[0] for line in command(db, "migrate", "down", "--to", "0", "--dry-run").splitlines()] == NAMES[::-1]
+    assert everything(db) == before
+
+
+def test_a_dry_run_refuses_what_would_be_refused(db):
+    with sqldb.role() as nobody:
+        assert nobody in command(db, "migrate", "up", "--dry-run", "--schema", "elsewhere", code=77, user=nobody)
+        command(db, "migrate", "up", "--to", "4")
+        db.rows("SELECT outbox.grant_relay(%s)", (nobody,))
+        refused = command(db, "migrate", "up", "--dry-run", code=77, user=nobody)
+        assert nobody in refused and "OUTBOX_RELAY_POSTGRES_DSN" in refused
+        with contextlib.closing(sqldb.superuser(db.name)) as admin:
+            admin.cursor().execute(f"DROP OWNED BY {nobody}")
+    db.rows("SELECT outbox.publish('e', 'r', 'x')")
+    db.rows("SELECT outbox.publish('e', 'r', 'x', deliver_at => '2100-01-01')")
+    before = everything(db)
+    # As without it: what holds no message comes first.
+    assert [line.split()[0] for line in command(db, "migrate", "down", "--dry-run", "--to", "2").splitlines()] == NAMES[3:1:-1]
+    refused = command(db, "migrate", "down", "--dry-run", "--to", "0", code=1)
+    assert "0002_functions (down) would refuse" in refused and "1 pending, 1 delayed and 0 dead" in refused and "force_down" in refused
+    forced = command(db, "migrate", "down", "--dry-run", "--to", "0", PGOPTIONS="-c outbox_relay.force_down=on").splitlines()
+    assert len(forced) == 4 and "throwing away" not in forced[0] and forced[-1].endswith(
+        "throwing away 1 pending, 1 delayed and 0 dead messages")
+    assert everything(db) == before
+    command(db, "migrate", "up", "--line", "inbox")
+    db.rows("SELECT inbox.claim('c', 'm')")
+    assert "still holds 1 claims" in command(db, "migrate", "down", "--line", "inbox", "--to", "0", "--dry-run", code=1)
 
 
 def test_what_another_tool_applied_is_known(db):

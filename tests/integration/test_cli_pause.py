@@ -146,6 +146,28 @@ def test_until_empty_does_not_wait_for_a_paused_exchange(database, broker, relay
     assert len(broker.take(queue, 10)) == 10
 
 
+def test_a_dry_run_tells_what_would_wait_or_go_on(database, say):
+    write(database, "events", "x", 12)
+    write(database, "other", "x", 3)
+    database.execute("INSERT INTO outbox.delayed (id, message_id, exchange, routing_key, payload_text, persistent, created_at, waits_for,"
+                     " next_attempt_at) VALUES (0, gen_random_uuid(), 'events', 'x', '', true, now(), 'exchange', 'infinity')")
+    assert say("pause", "--exchange", "events", "--dry-run") == 'would be paused: exchange "events", 12 pending and 1 delayed messages\n'
+    assert say("pause", "--dry-run") == "would be paused: everything, 15 pending and 1 delayed messages\n"
+    assert say("resume", "--all", "--dry-run") == "outbox-relay: it was not paused\n"
+    assert database.query("SELECT * FROM outbox.pause") == database.query("SELECT * FROM outbox.operation") == []
+    say("pause", "--exchange", "events")
+    say("pause", "--exchange", "")
+    before = database.query("SELECT * FROM outbox.pause"), database.query("SELECT * FROM outbox.operation")
+    assert say("pause", "--exchange", "events", "--dry-run") == "outbox-relay: it is paused already\n"
+    assert say("resume", "--dry-run") == "outbox-relay: it was not paused\n"
+    assert say("resume", "--exchange", "events", "--dry-run") == (
+        'would be resumed: exchange "events", 12 pending and 1 delayed messages\n')
+    assert sorted(say("resume", "--all", "--dry-run").splitlines()) == [
+        'would be resumed: exchange "", 0 pending and 0 delayed messages',
+        'would be resumed: exchange "events", 12 pending and 1 delayed messages']
+    assert (database.query("SELECT * FROM outbox.pause"), database.query("SELECT * FROM outbox.operation")) == before
+
+
 @pytest.mark.parametrize("arguments, words", [
     (["pause", "--exchange", "x" * 256], "255"), (["resume", "--exchange", "x", "--all"], "not both"), (["pause", "now"], "now")])
 def test_mistakes_change_nothing(database, say, arguments, words):
@@ -157,5 +179,6 @@ def test_no_more_exchanges_are_paused_than_a_relay_has_room_for(database, say):
     database.query("SELECT outbox.pause('e' || n) FROM generate_series(1, 64) n")
     text = say("pause", "--exchange", "one more", code=1)
     assert "64 exchanges are paused already" in text
+    assert "64 exchanges are paused already" in say("pause", "--exchange", "one more", "--dry-run", code=1)
     assert "it is paused already" in say("pause", "--exchange", "e1")
     assert "everything" in say("pause")

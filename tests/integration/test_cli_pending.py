@@ -61,6 +61,9 @@ def test_what_is_meant_is_discarded_and_all_else_is_sent(database, broker, relay
     write(database, "", queue, 1, type="old", age="3 h")
     relay().wait_log("discarding", orders=1)
     broker.take(queue, 1)
+    before = database.query("SELECT * FROM outbox.discard"), database.query("SELECT * FROM outbox.operation")
+    assert pending("discard", "--cancel", "--dry-run") == "would be taken back: order 1, which has discarded 100 messages\n"
+    assert (database.query("SELECT * FROM outbox.discard"), database.query("SELECT * FROM outbox.operation")) == before
     assert pending("discard", "--cancel") == "taken back: order 1, which has discarded 100 messages\n"
     operations = database.query("SELECT operation, messages, details FROM outbox.operation ORDER BY id")
     assert [row[:2] for row in operations] == [("discard", 0), ("discard", 100)]
@@ -142,6 +145,13 @@ def test_what_waits_for_a_paused_exchange_is_discarded_instead_of_sent(database,
     assert broker.take(queue, 1)[0].body == b"1"
     wait_until(lambda: settled(database) and len(discarded(database)) == 320, 20, "the others to be discarded")
     assert broker.count(queue) == 0
+
+
+def test_a_dry_run_refuses_an_order_too_many(database, pending):
+    database.query("SELECT outbox.discard_pending() FROM generate_series(1, 16)")
+    for more in ([], ["--dry-run"]):
+        assert "16 orders to discard stand already" in pending("discard", "--all", *more, code=1)
+    assert database.value("SELECT count(*) FROM outbox.discard") == 16
 
 
 @pytest.mark.parametrize("arguments, words", [

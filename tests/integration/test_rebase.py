@@ -428,7 +428,7 @@ def test_refused_for_a_role_that_is_not_the_owner(database, relay, role):
     assert "OUTBOX_RELAY_POSTGRES_DSN" in done.stderr
 
 
-@pytest.mark.parametrize("words", [["up", "--dry-run"], ["down", "--if-needed"], ["rebase", "--line", "inbox"]])
+@pytest.mark.parametrize("words", [["status", "--dry-run"], ["down", "--if-needed"], ["rebase", "--line", "inbox"]])
 def test_options_that_mean_nothing_are_refused(database, relay, words):
     applied = database.value("SELECT outbox.applied_migrations()")
     assert relay.command("migrate", *words, config=Place(database.dsn("owner")).config()).returncode == USAGE
