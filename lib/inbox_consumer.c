@@ -1,16 +1,13 @@
-#include "inbox_consumer.h"
-
 #include <errno.h>
 #include <poll.h>
-#include <stdarg.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
-#include <time.h>
 #include <unistd.h>
 #include <sys/eventfd.h>
 
 #include "inbox_error.h"
+#include "inbox_handling.h"
+#include "inbox_options.h"
+#include "inbox_state.h"
 
 /*
  * The loop: connect what is not connected, fetch what has arrived, handle what
@@ -21,74 +18,9 @@
  * it never holds more than prefetch messages; it ends only when it is told to,
  * or when there is no memory.
  */
-#define DEFAULT_PREFETCH 100
-#define DEFAULT_MAX_ATTEMPTS 10
-#define DEFAULT_HEARTBEAT_S 30
-#define DEFAULT_RETRY_INITIAL_MS 1000
-#define DEFAULT_RETRY_MAX_MS 300000
-#define DEFAULT_LOCK_TIMEOUT_MS 5000
-#define DEFAULT_RETENTION_S (7 * 86400)
-#define DEFAULT_PURGE_INTERVAL_S 3600
-#define HEARTBEAT_MAX_S 3600
-#define DURATION_MAX (INT64_C(1) << 40)
-#define NAME_MAX_BYTES 255
 #define FETCH_LEAST 20
 
-int64_t
-inbox_now_ms(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return ((int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000);
-}
-
-void
-inbox_say(struct inbox_consumer * c, enum inbox_level level, const char * event,
-    const char * format, ...)
-{
-	struct inbox_error line;
-	char text[INBOX_ERROR_TEXT_SIZE];
-	va_list arguments;
-
-	if (c->options.log == NULL)
-		return;
-	va_start(arguments, format);
-	vsnprintf(text, sizeof(text), format, arguments);
-	va_end(arguments);
-	/* For its way of making one line of a text. */
-	inbox_error_set(&line, INBOX_OK, "%s", text);
-	c->options.log(level, event, line.text, c->options.context);
-}
-
 /* ---- connections ---- */
-
-static void
-drop_deliveries(struct inbox_consumer * c)
-{
-	for (size_t i = 0; i < c->count; i++)
-		inbox_delivery_free(c->deliveries[i]);
-	c->count = 0;
-}
-
-void
-inbox_queue_lost(struct inbox_consumer * c, const struct inbox_error * error)
-{
-	inbox_say(c, INBOX_WARNING, "broker_lost", "%s", error->text);
-	inbox_queue_close(&c->queue, false);
-	drop_deliveries(c);
-	inbox_retry_lost(&c->queue_retry, inbox_now_ms(), (unsigned int)rand_r(&c->seed));
-	c->no_memory = c->no_memory || error->code == INBOX_NO_MEMORY;
-}
-
-void
-inbox_database_lost(struct inbox_consumer * c, const struct inbox_error * error)
-{
-	inbox_say(c, INBOX_WARNING, "database_lost", "%s", error->text);
-	inbox_database_close(&c->database);
-	inbox_retry_lost(&c->database_retry, inbox_now_ms(), (unsigned int)rand_r(&c->seed));
-	c->no_memory = c->no_memory || error->code == INBOX_NO_MEMORY;
-}
 
 /* The database first: without it, messages are better left to others. */
 static void
@@ -233,7 +165,7 @@ inbox_consumer_run(struct inbox_consumer * c, struct inbox_error * error)
 			wait_for_more(c);
 	}
 	inbox_queue_close(&c->queue, true);
-	drop_deliveries(c);
+	inbox_drop_deliveries(c);
 	inbox_database_close(&c->database);
 	if (c->no_memory)
 		return (inbox_error_set(error, INBOX_NO_MEMORY, "no memory"));
@@ -252,89 +184,6 @@ inbox_consumer_stop(struct inbox_consumer * c)
 	written = write(c->stop_fd, &one, sizeof(one));
 	(void)written;
 	errno = saved;
-}
-
-static enum inbox_code
-check_text(const char * what, const char * text, size_t max, struct inbox_error * error)
-{
-	if (text == NULL || *text == '\0')
-		return (inbox_error_set(error, INBOX_INVALID, "%s is required", what));
-	if (strnlen(text, max + 1) > max)
-		return (inbox_error_set(error, INBOX_INVALID, "%s is longer than %zu bytes", what,
-		    max));
-	return (INBOX_OK);
-}
-
-/* 0 stands for the default. */
-static enum inbox_code
-check_number(const char * what, int64_t * value, int64_t standard, int64_t low, int64_t high,
-    struct inbox_error * error)
-{
-	if (*value == 0)
-		*value = standard;
-	if (*value < low || *value > high)
-		return (inbox_error_set(error, INBOX_INVALID,
-		    "%s is %lld: it must be from %lld to %lld", what, (long long)*value,
-		    (long long)low, (long long)high));
-	return (INBOX_OK);
-}
-
-static enum inbox_code
-check_int(const char * what, int * value, int standard, int low, int high,
-    struct inbox_error * error)
-{
-	int64_t wide = *value;
-	enum inbox_code code = check_number(what, &wide, standard, low, high, error);
-
-	*value = (int)wide;
-	return (code);
-}
-
-static enum inbox_code
-check_numbers(struct inbox_consumer_options * o, struct inbox_error * error)
-{
-	if (check_int("prefetch", &o->prefetch, DEFAULT_PREFETCH, 1, 65535, error) ||
-	    check_int("batch", &o->batch, 1, 1, o->prefetch, error) ||
-	    check_int("max_attempts", &o->max_attempts, DEFAULT_MAX_ATTEMPTS, 1, 1000000, error) ||
-	    check_int("heartbeat_s", &o->heartbeat_s, DEFAULT_HEARTBEAT_S, 1, HEARTBEAT_MAX_S,
-		error) ||
-	    check_number("retry_initial_ms", &o->retry_initial_ms, DEFAULT_RETRY_INITIAL_MS, 1,
-		DURATION_MAX, error) ||
-	    check_number("retry_max_ms", &o->retry_max_ms, DEFAULT_RETRY_MAX_MS, 1, DURATION_MAX,
-		error) ||
-	    check_number("lock_timeout_ms", &o->lock_timeout_ms, DEFAULT_LOCK_TIMEOUT_MS, 1,
-		INT32_MAX, error) ||
-	    check_number("retention_s", &o->retention_s, DEFAULT_RETENTION_S, -1, DURATION_MAX,
-		error) ||
-	    check_number("purge_interval_s", &o->purge_interval_s, DEFAULT_PURGE_INTERVAL_S, 1,
-		DURATION_MAX, error))
-		return (INBOX_INVALID);
-	return (INBOX_OK);
-}
-
-static enum inbox_code
-check_options(struct inbox_consumer_options * o, struct inbox_error * error)
-{
-	char schema[INBOX_QUOTED_MAX + 1];
-
-	if (check_text("name", o->name, NAME_MAX_BYTES, error) ||
-	    check_text("queue", o->queue, NAME_MAX_BYTES, error) ||
-	    check_text("postgres", o->postgres, SIZE_MAX - 1, error))
-		return (INBOX_INVALID);
-	if (o->handler == NULL)
-		return (inbox_error_set(error, INBOX_INVALID, "handler is required"));
-	if (o->urls == NULL || o->urls[0] == NULL)
-		return (inbox_error_set(error, INBOX_INVALID, "urls: at least one is required"));
-	for (size_t i = 0; o->urls[i] != NULL; i++) {
-		if (inbox_queue_check_url(o->urls[i], error) != INBOX_OK)
-			return (INBOX_INVALID);
-	}
-	if ((o->cert_file == NULL) != (o->key_file == NULL))
-		return (inbox_error_set(error, INBOX_INVALID,
-		    "cert_file and key_file belong together"));
-	if (inbox_quote_schema(schema, o->schema, error) != INBOX_OK)
-		return (INBOX_INVALID);
-	return (check_numbers(o, error));
 }
 
 static bool
@@ -358,7 +207,7 @@ inbox_consumer_new(const struct inbox_consumer_options * options, struct inbox_e
 	struct inbox_consumer * c;
 
 	inbox_error_set(error, INBOX_OK, "%s", "");
-	if (check_options(&filled, error) != INBOX_OK)
+	if (inbox_options_check(&filled, error) != INBOX_OK)
 		return (NULL);
 	if ((c = calloc(1, sizeof(*c))) == NULL) {
 		inbox_error_set(error, INBOX_NO_MEMORY, "no memory");
@@ -386,7 +235,7 @@ inbox_consumer_free(struct inbox_consumer * c)
 	if (c == NULL)
 		return;
 	inbox_queue_close(&c->queue, false);
-	drop_deliveries(c);
+	inbox_drop_deliveries(c);
 	inbox_database_close(&c->database);
 	if (c->stop_fd >= 0)
 		close(c->stop_fd);

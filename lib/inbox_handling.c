@@ -1,4 +1,4 @@
-#include "inbox_consumer.h"
+#include "inbox_handling.h"
 
 #include <assert.h>
 #include <stdio.h>

@@ -1,5 +1,5 @@
-#ifndef INBOX_CONSUMER_H
-#define INBOX_CONSUMER_H
+#ifndef INBOX_STATE_H
+#define INBOX_STATE_H
 
 #include <stdatomic.h>
 
@@ -8,7 +8,10 @@
 #include "inbox_queue.h"
 #include "inbox_retry.h"
 
-/* A consumer, as inbox_consumer.c (connections and the loop) and inbox_handling.c see it. */
+/*
+ * A consumer, as the loop (inbox_consumer.c) and what it does with messages
+ * (inbox_handling.c) see it; private to them.
+ */
 struct inbox_consumer {
 	struct inbox_consumer_options options; /* with all defaults filled in */
 	struct inbox_queue queue;
@@ -28,6 +31,10 @@ struct inbox_consumer {
 	bool no_memory;
 };
 
+/**
+ * inbox_now_ms():
+ * On the clock of all deadlines; it is never set back.
+ */
 int64_t inbox_now_ms(void);
 
 /**
@@ -38,17 +45,16 @@ void inbox_say(struct inbox_consumer * c, enum inbox_level level, const char * e
     const char * format, ...) __attribute__((format(printf, 4, 5)));
 
 /**
+ * inbox_drop_deliveries(c):
+ * Forget what was delivered and is not acknowledged.
+ */
+void inbox_drop_deliveries(struct inbox_consumer * c);
+
+/**
  * inbox_queue_lost(c, error), inbox_database_lost(c, error):
  * Close, say why, connect again later.  With the queue all deliveries go.
  */
 void inbox_queue_lost(struct inbox_consumer * c, const struct inbox_error * error);
 void inbox_database_lost(struct inbox_consumer * c, const struct inbox_error * error);
 
-/**
- * inbox_handle_next(c):
- * Handle what is due first, in one transaction: a message or a batch.  Both
- * connections are open.  False if nothing is due.
- */
-bool inbox_handle_next(struct inbox_consumer * c);
-
-#endif /* INBOX_CONSUMER_H */
+#endif /* INBOX_STATE_H */
