@@ -17,10 +17,8 @@
 #include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 
-#include "base/log.h"
 #include "postgres/lead.h"
 #include "postgres/sql.h"
 
@@ -55,7 +53,6 @@ static void source_on_fetched(void * context, struct batch * batch, uint64_t int
     bool exhausted, const struct error * e);
 static void source_on_found(void * context, const struct found * found, const struct error * e);
 static void source_on_recorded(void * context, const struct error * e);
-static void source_on_failed(void * context, const struct error * e);
 
 static const struct connection_events main_events = {.connected = source_on_connected,
     .failed = source_on_failed};
@@ -149,64 +146,6 @@ source_free(struct source * source)
 	delayed_free(source->delayed);
 	connection_free(source->connection);
 	free(source);
-}
-
-/* ---- failure ---- */
-
-static void
-source_go_down(struct source * source, const struct error * e, bool fatal)
-{
-	bool led = source->state == LEADING;
-	clock_ns retry_in;
-
-	source->state = DOWN;
-	source->failed = false;
-	source->told_standby = false;
-	reading_stop(source->reading);
-	recording_stop(source->recording);
-	connection_close(source->connection);
-	pooler_stop(source->pooler);
-	wake_stop(source->wake);
-	if (source->survey != NULL)
-		survey_stop(source->survey);
-	retry_in = fatal ? CLOCK_NEVER : backoff_next(&source->backoff);
-	source->retry_at = fatal ? CLOCK_NEVER : source->now + retry_in;
-	if (led)
-		log_warn("stepped_down", LOG_STR("reason", e->text));
-	source->events.down(source->context, e, retry_in);
-}
-
-void
-source_fail(struct source * source, const struct error * e)
-{
-	if (source->failed)
-		return;
-	source->failure = *e;
-	source->failed = true;
-}
-
-/*
- * Before this relay has ever been well, a refusal is a mistake for a person to
- * mend.  Later a password may be in rotation, a right be lost for a while, a
- * standby be about to be promoted; but a schema or position that does not fit
- * gets no better by itself.
- */
-static bool
-source_is_fatal(const struct source * source, const struct error * e)
-{
-	if (e->code != EXIT_PERMISSION && e->code != EXIT_CONFIGURATION)
-		return (false);
-	return (!source->was_well ||
-	    (e->code == EXIT_CONFIGURATION && source->state == CONTENDING &&
-		strcmp(e->sqlstate, GUARD_STANDBY) != 0));
-}
-
-static void
-source_on_failed(void * context, const struct error * e)
-{
-	struct source * source = context;
-
-	source_go_down(source, e, source_is_fatal(source, e));
 }
 
 /* ---- reading ---- */
@@ -345,7 +284,7 @@ source_turn(struct source * source, clock_ns now, const struct pollfd * fds, siz
 	if (source->state == LEADING && !source->failed)
 		source_turn_leading(source, is_readable(wake_listener(source->wake), fds, count));
 	if (source->failed && source->state != DOWN)
-		source_go_down(source, &source->failure, source_is_fatal(source, &source->failure));
+		source_go_down(source, &source->failure);
 	connection_flush(source->connection);
 }
 

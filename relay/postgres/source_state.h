@@ -53,15 +53,21 @@ struct source {
 	bool failed;
 };
 
-/* From an answer: the session is still in use up the stack, so end it later. */
-void source_fail(struct source * source, const struct error * e);
-
-/* ---- source_lead.c ---- */
+/* ---- source_lead.c: the way up ---- */
 
 /* A session is there: look whether it can be used, and compete for the lead. */
 void source_on_connected(void * context);
 void source_on_pooler(void * context, bool lends);
 void source_on_paused(void * context, const struct error * e);
 void source_try_lead(struct source * source);
+
+/* ---- source_down.c: the way down ---- */
+
+/* From an answer: the session is still in use up the stack, so end it later. */
+void source_fail(struct source * source, const struct error * e);
+
+/* End it now; tell the owner, and when to try again. */
+void source_go_down(struct source * source, const struct error * e);
+void source_on_failed(void * context, const struct error * e);
 
 #endif /* POSTGRES_SOURCE_STATE_H */
