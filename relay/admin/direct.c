@@ -39,6 +39,9 @@ direct_open(const struct direct_options * options, struct error * e)
 		PQfinish(conn);
 		return (NULL);
 	}
+	/* Such a database holds any bytes, and the server would not show a row that is no UTF-8. */
+	if (strcmp(PQparameterStatus(conn, "server_encoding"), "SQL_ASCII") == 0)
+		(void)PQsetClientEncoding(conn, "SQL_ASCII");
 	/* Notices go to stderr as psql prints them; these commands explain themselves. */
 	if (direct_run(conn,
 		"SET client_min_messages = warning; SET row_security = off; "

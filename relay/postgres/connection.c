@@ -245,8 +245,13 @@ connection_apply_settings(struct connection * connection, clock_ns now)
 	}
 	/* Ends a session that only listens; known since Postgres 14. */
 	if (PQserverVersion(connection->conn) >= 140000)
-		snprintf(sql + length, sizeof(sql) - length,
+		length += (size_t)snprintf(sql + length, sizeof(sql) - length,
 		    ", set_config('idle_session_timeout', '0', false)");
+	/* Such a database holds any bytes, and one row that is no UTF-8 would fail each
+	 * fetch for ever (S): then they come as they are, and the link judges them. */
+	if (strcmp(connection_parameter(connection, "server_encoding"), "SQL_ASCII") == 0)
+		snprintf(sql + length, sizeof(sql) - length,
+		    ", set_config('client_encoding', 'SQL_ASCII', false)");
 	connection_send(connection, now, sql, count, parameters, connection_answer_settings,
 	    connection);
 }

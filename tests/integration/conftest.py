@@ -241,13 +241,14 @@ class Database:
                                "-d", self.dsn(role), *map(str, arguments)], check=check, text=True,
                               stdin=subprocess.DEVNULL, capture_output=True)
 
-    def create(self):
+    def create(self, options=""):
+        """With options of CREATE DATABASE."""
         server = psycopg2.connect(self.server_dsn())
         server.autocommit = True
         with server.cursor() as cursor:
             for role in self.roles.values():
                 cursor.execute(f"CREATE ROLE {role} LOGIN NOSUPERUSER NOCREATEROLE NOCREATEDB")
-            cursor.execute(f"CREATE DATABASE {self.name} OWNER {self.roles['owner']}")
+            cursor.execute(f"CREATE DATABASE {self.name} OWNER {self.roles['owner']} {options}")
         server.close()
 
     def migrate(self, line="outbox"):

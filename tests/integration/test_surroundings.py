@@ -2,7 +2,83 @@
 others waiting.
 """
 
+import pytest
+
+from conftest import Database, wait_until
+
 PERMISSION = 77
+
+
+@pytest.fixture
+def encoded(request, stack):
+    """A database of another encoding, with the migrations."""
+    database = Database(stack)
+    database.create(f"ENCODING '{request.param}' LOCALE 'C' TEMPLATE template0")
+    database.migrate()
+    database.grant()
+    yield database
+    database.drop()
+
+
+def write(database, *rows):
+    """Rows of (routing_key, payload_text, ordering_key, headers), given as bytes in the database's own encoding."""
+    with database.connect("writer", autocommit=True) as writer, writer.cursor() as cursor:
+        cursor.execute("SELECT getdatabaseencoding()")
+        encoding = cursor.fetchone()[0]
+        cursor.execute("SET client_encoding = %s", [encoding])
+        for row in rows:
+            values = b", ".join(b"NULL" if v is None else b"'" + v + b"'" for v in row)
+            cursor.execute(b"INSERT INTO outbox.message (routing_key, payload_text, ordering_key, headers)"
+                           b" VALUES (" + values + b")")
+
+
+@pytest.mark.parametrize("encoded", ["SQL_ASCII"], indirect=True)
+def test_text_that_is_no_utf8_stops_nobody(encoded, broker, relay):
+    """A database without an encoding holds any bytes, and the server refuses to show them as UTF-8."""
+    queue = broker.queue()
+    name = queue.encode()
+    write(encoded,
+          (name, b"before", None, None),
+          (name, b"f\xfcr", None, None),
+          (name, b"key", b"schl\xfcssel", None),
+          (b"f\xfcr", b"to nowhere", None, None),
+          (name, b"headers", None, b'{"a": "f\xfcr"}'),
+          (name, "für".encode(), None, None))
+    config = {"postgres": {"dsn": encoded.dsn("relay")}, "retry": {"max_attempts": 2, "initial": "100ms"}}
+    relay(config=config)
+    assert [m.body for m in broker.take(queue, 4)] == [b"before", b"f\xfcr", b"key", "für".encode()]
+    wait_until(lambda: encoded.query("SELECT pending, dead FROM outbox.backlog()") == [(0, 2)])
+
+    # What such a key waits for, and those behind it.
+    write(encoded, (b"nowhere", b"lost", b"schl\xfcssel", None), (name, b"behind", b"schl\xfcssel", None))
+    assert broker.take(queue, 1)[0].body == b"behind"
+    wait_until(lambda: encoded.query("SELECT pending, delayed, dead FROM outbox.backlog()") == [(0, 0, 3)])
+    listed = relay.command("dead", "list", config=config)
+    assert listed.returncode == 0 and listed.stdout.count("not valid UTF-8") == 1, listed
+    first, *_ = encoded.query("SELECT id FROM outbox.dead ORDER BY id")
+    shown = relay.command("message", "show", first[0], "--payload", config=config)
+    assert shown.returncode == 0 and "to nowhere" in shown.stdout, shown
+    retried = relay.command("dead", "retry", first[0], config=config)
+    assert retried.returncode == 0, retried
+    wait_until(lambda: encoded.value("SELECT history->-1->>'event' FROM outbox.dead WHERE id = %s", first) == "dead"
+               and encoded.value("SELECT count(*) FROM outbox.dead") == 3)
+
+
+@pytest.mark.parametrize("encoded", ["LATIN1"], indirect=True)
+def test_text_of_another_encoding_arrives_as_utf8(encoded, broker, relay):
+    queue = broker.queue("grün")
+    key = queue.encode("latin-1")
+    write(encoded,
+          (key, b"f\xfcr", b"schl\xfcssel", b'{"a": "f\xfcr"}'),
+          (b"f\xfcr", b"to nowhere", b"schl\xfcssel", None),
+          (key, b"next", b"schl\xfcssel", None),
+          (b"\xfc" * 200, b"too long in UTF-8", None, None),
+          (key, b"last", None, None))
+    relay(config={"postgres": {"dsn": encoded.dsn("relay")}, "retry": {"max_attempts": 2, "initial": "100ms"}})
+    first, *rest = sorted(broker.take(queue, 3), key=lambda m: m.headers["x-outbox-id"])
+    assert first.body.decode() == "für" and first.headers["x-ordering-key"] == "schlüssel" and first.headers["a"] == "für"
+    assert [m.body for m in rest] == [b"next", b"last"]
+    wait_until(lambda: encoded.query("SELECT pending, delayed, dead FROM outbox.backlog()") == [(0, 0, 2)])
 
 
 def test_row_security_hides_nothing_from_the_relay(database, broker, relay):
