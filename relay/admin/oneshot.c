@@ -39,6 +39,33 @@ oneshot_who(struct oneshot * oneshot)
 	gethostname(oneshot->host, sizeof(oneshot->host) - 1);
 }
 
+/* A role without a right is told which statement gives it; sqlerror.c knows neither line nor names. */
+static void
+oneshot_name_grant(const struct oneshot * oneshot, struct error * e)
+{
+	const char * role = PQuser(oneshot->conn);
+	char * literal;
+
+	if (strcmp(e->sqlstate, "42501") != 0 ||
+	    (literal = PQescapeLiteral(oneshot->conn, role, strlen(role))) == NULL)
+		return;
+	error_remedy(e, "as the owner of the schema: SELECT %s.%s(%s)", oneshot->options.schema,
+	    strcmp(oneshot->options.word, "inbox") == 0 ? "grant_consumer" : "grant_relay",
+	    literal);
+	PQfreemem(literal);
+}
+
+static PGresult *
+oneshot_query(struct oneshot * oneshot, const char * sql, int count,
+    const char * const * parameters, struct error * e)
+{
+	PGresult * result = direct_query(oneshot->conn, sql, count, parameters, e);
+
+	if (result == NULL)
+		oneshot_name_grant(oneshot, e);
+	return (result);
+}
+
 static int
 oneshot_check_version(struct oneshot * oneshot, struct error * e)
 {
@@ -52,7 +79,7 @@ oneshot_check_version(struct oneshot * oneshot, struct error * e)
 
 	if (sql == NULL)
 		return (error_set(e, EXIT_BUG, "out of memory"));
-	result = direct_query(oneshot->conn, sql, 0, NULL, e);
+	result = oneshot_query(oneshot, sql, 0, NULL, e);
 	free(sql);
 	if (result == NULL)
 		return (-1);
@@ -70,7 +97,7 @@ oneshot_check(struct oneshot * oneshot, struct error * e)
 	bool present;
 
 	/* The name is a value here, which the renaming must not touch. */
-	result = direct_query(oneshot->conn, present_sql, 1, &oneshot->options.schema, e);
+	result = oneshot_query(oneshot, present_sql, 1, &oneshot->options.schema, e);
 	if (result == NULL)
 		return (-1);
 	present = PQgetvalue(result, 0, 0)[0] == 't';
@@ -142,7 +169,7 @@ oneshot_ask(struct oneshot * oneshot, const char * text, int count, const char *
 	if (sql == NULL)
 		return (error_set(e, EXIT_BUG, "out of memory"));
 	PQclear(oneshot->result);
-	oneshot->result = direct_query(oneshot->conn, sql, count, parameters, e);
+	oneshot->result = oneshot_query(oneshot, sql, count, parameters, e);
 	free(sql);
 	return (oneshot->result == NULL ? -1 : 0);
 }

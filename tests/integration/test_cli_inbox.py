@@ -46,6 +46,12 @@ def test_status_has_a_line_for_each_consumer(consumer, inbox):
     assert [(row["consumer"], row["claimed"], row["failing"]) for row in found] == [("billing", 7, 0), ("shipping", 3, 2)]
 
 
+def test_a_role_without_rights_is_told_which_statement_gives_them(empty_database, inbox):
+    empty_database.migrate("inbox")
+    said = inbox("status", code=77)
+    assert f"SELECT inbox.grant_consumer('{empty_database.roles['writer']}')" in said and "outbox." not in said
+
+
 def test_purge_goes_on_until_nothing_old_is_left(consumer, inbox):
     consumer.execute(CLAIM, ["old", "31 days", 25000])
     consumer.execute(FAIL, ["old", "31 days", 25000])
