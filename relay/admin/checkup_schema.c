@@ -14,6 +14,7 @@
 
 #define SCHEMA_MAJOR 1
 #define NEEDED 2 /* migrations without which no relay works */
+#define PRIVILEGES_NAMED 5
 
 static const char schema_sql[] =
     "SELECT n.oid IS NOT NULL, pg_get_userbyid(n.nspowner), has_schema_privilege(n.oid, 'USAGE'),"
@@ -44,7 +45,7 @@ static const char privileges_sql[] =
     " FROM pg_class AS c WHERE c.relnamespace = $1::regnamespace AND c.relkind IN ('r', 'p', 'v')"
     " UNION ALL SELECT p.proname::text, NULL, p.oid FROM pg_proc AS p"
     " WHERE p.pronamespace = $1::regnamespace)"
-    " SELECT w.object, string_agg(p.name, ', ')"
+    " SELECT w.object, string_agg(p.name, ' and ')"
     " FROM wanted AS w CROSS JOIN LATERAL unnest(string_to_array(w.privileges, ' ')) AS p (name)"
     " JOIN here AS h ON h.name = w.object AND (h.function IS NOT NULL) = (p.name = 'EXECUTE')"
     " WHERE NOT CASE WHEN h.function IS NOT NULL AND p.name = 'EXECUTE'"
@@ -77,7 +78,25 @@ check_policies(struct checkup * c)
 	PQclear(r);
 }
 
-/* grant_relay gives all at once. */
+/* grant_relay gives all at once, so this is one trouble however many rights are missing. */
+static void
+lacks_privileges(struct checkup * c, const PGresult * r, const char * grant)
+{
+	char names[600] = "", more[40] = "";
+	int count = PQntuples(r), named = count <= PRIVILEGES_NAMED ? count : PRIVILEGES_NAMED;
+	size_t len = 0;
+
+	for (int i = 0; i < named && len < sizeof(names); i++)
+		len += (size_t)snprintf(names + len, sizeof(names) - len, "%s%s on %s.%s",
+		    i > 0 ? ", " : "", PQgetvalue(r, i, 1), c->options->schema,
+		    PQgetvalue(r, i, 0));
+	if (count > named)
+		snprintf(more, sizeof(more), " and rights on %d more", count - named);
+	c->denied = true;
+	finding_fail(c->findings, "privileges", "%s lacks %s%s", c->role, names, more);
+	checkup_psql(c, c->owner, grant);
+}
+
 static void
 check_privileges(struct checkup * c, const char * grant)
 {
@@ -88,12 +107,8 @@ check_privileges(struct checkup * c, const char * grant)
 		return;
 	if (PQntuples(r) == 0)
 		finding_ok(c->findings, "privileges", "%s may do what a relay does", c->role);
-	for (int i = 0; i < PQntuples(r); i++) {
-		c->denied = true;
-		finding_fail(c->findings, "privileges", "%s lacks %s on %s.%s", c->role,
-		    PQgetvalue(r, i, 1), c->options->schema, PQgetvalue(r, i, 0));
-		checkup_psql(c, c->owner, grant);
-	}
+	else
+		lacks_privileges(c, r, grant);
 	PQclear(r);
 }
 

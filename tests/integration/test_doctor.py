@@ -845,6 +845,16 @@ def test_each_right_that_is_missing_is_named(place):
     assert not place.ills("privileges", "")
 
 
+def test_many_missing_rights_are_one_trouble(place):
+    database = place.fresh()
+    role = database.roles["relay"]
+    database.execute(f"REVOKE ALL ON ALL TABLES IN SCHEMA outbox FROM {role}")
+    told = [f for f in place.doctor() if f.check == "privileges" and f.level == "FAIL"]
+    assert len(told) == 1 and "grant_relay" in told[0].remedy
+    assert told[0].text.startswith(f"{role} lacks ") and told[0].text.count(" on outbox.") == 5
+    assert re.search(r" and rights on \d+ more$", told[0].text)
+
+
 def test_a_url_that_fails_beside_one_that_works_is_a_warning(place):
     place.set("rabbitmq", urls=["amqp://127.0.0.1:1/%2f", place.stack.env["AMQP_URL"]])
     levels = {f.text.split(" ")[0].rstrip(":"): f.level for f in place.doctor() if f.check == "rabbitmq"}
