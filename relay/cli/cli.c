@@ -136,6 +136,21 @@ find_command(const char * name)
 	return (NULL);
 }
 
+/* "help", and "help COMMAND" as others have it; ${name} is NULL for want of one. */
+static int
+help(const char * name)
+{
+	const struct cli_command * command;
+
+	if (name == NULL)
+		help_program(stdout);
+	else if ((command = find_command(name)) != NULL)
+		help_command(command, stdout);
+	else
+		return (unknown_command(name));
+	return (EXIT_WELL);
+}
+
 /* The options in front of the command, and the command. */
 static int
 parse_program(struct cli_arguments * arguments, int argc, char ** argv)
@@ -166,10 +181,8 @@ parse_program(struct cli_arguments * arguments, int argc, char ** argv)
 	}
 	if ((arguments->command = find_command(argv[optind])) != NULL)
 		return (GO_ON);
-	if (strcmp(argv[optind], "help") == 0) {
-		help_program(stdout);
-		return (EXIT_WELL);
-	}
+	if (strcmp(argv[optind], "help") == 0)
+		return (help(argv[optind + 1]));
 	return (unknown_command(argv[optind]));
 }
 

@@ -55,6 +55,9 @@ def test_help_lists_the_commands_and_each_explains_itself():
     assert (result.returncode, result.stderr) == (0, "")
     assert "Example: outbox-relay" in result.stdout and "64 usage" in result.stdout
     assert run("help").stdout == result.stdout
+    assert run("help", "dead").stdout == run("dead", "--help").stdout
+    result = run("help", "daed")
+    assert result.returncode == 64 and 'did you mean "dead"?' in result.stderr
 
 
 def test_version():
