@@ -124,9 +124,11 @@ replay_time(struct replay * replay, const char * text, int64_t age_ms, char * ti
 	}
 	if (oneshot_ask(replay->oneshot, sql, 1, &parameter, e)) {
 		/* Class 22: what cannot be read as a time. */
-		if (strncmp(e->sqlstate, "22", 2) == 0)
-			e->code = EXIT_USAGE;
-		return (-1);
+		if (strncmp(e->sqlstate, "22", 2) != 0)
+			return (-1);
+		error_set(e, EXIT_USAGE, "\"%.60s\" is no time", text == NULL ? seconds : text);
+		return (error_remedy(e,
+		    "write a time like 2026-11-20T08:00Z, or an age like 90m or 2d"));
 	}
 	snprintf(time, size, "%s", oneshot_value(replay->oneshot, 0, 0));
 	return (0);

@@ -125,7 +125,7 @@ def test_each_filter_chooses(database, broker, relay, replay, options):
 
 
 @pytest.mark.parametrize("arguments, code, words", [
-    ([], 64, "--all"), (["--since", "yesteryear"], 64, "yesteryear"), (["--all", "--after", "x"], 64, "--after"),
+    ([], 64, "--all"), (["--since", "yesteryear"], 64, '"yesteryear" is no time'), (["--all", "--after", "x"], 64, "--after"),
     (["--all", "--to-queue", ""], 64, "--to-queue"), (["--all"], 1, "retention"), (["all"], 64, "all")])
 def test_mistakes_change_nothing(database, replay, arguments, code, words):
     write(database)
