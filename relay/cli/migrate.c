@@ -136,14 +136,34 @@ status(struct migrate * migrate, const struct request * request, struct error * 
 }
 
 static int
+read_to(struct request * request, const struct cli_arguments * arguments, const char * to)
+{
+	const struct migration_file * file = NULL;
+	unsigned long number;
+	unsigned int newest = 0;
+	char * end;
+
+	while ((file = migrate_next(request->options.line, file)) != NULL)
+		newest = file->version;
+	errno = 0;
+	number = strtoul(to, &end, 10);
+	if (errno != 0 || *end != '\0' || to[0] < '0' || to[0] > '9' || number > newest)
+		return (cli_usage(arguments->command,
+		    "--to takes the number of a migration, at most %u in line %s, not \"%s\"",
+		    newest, request->options.line, to));
+	request->to_given = true;
+	request->to = (unsigned int)number;
+	return (EXIT_WELL);
+}
+
+static int
 read_request(struct request * request, const struct cli_arguments * arguments,
     const struct config * config)
 {
 	const char * line = cli_value(arguments, "line");
 	const char * schema = cli_value(arguments, "schema");
 	const char * to = cli_value(arguments, "to");
-	char * end;
-	unsigned long number;
+	int code;
 
 	*request = (struct request){.to = UINT_MAX, .directory = cli_value(arguments, "output")};
 	request->options.look_only = cli_flag(arguments, "dry-run");
@@ -167,17 +187,8 @@ read_request(struct request * request, const struct cli_arguments * arguments,
 		    "at most 40, not \"%s\"",
 		    schema));
 	request->options.schema = schema;
-	if (to != NULL) {
-		errno = 0;
-		number = strtoul(to, &end, 10);
-		if (errno != 0 || *end != '\0' || to[0] < '0' || to[0] > '9' || number >= UINT_MAX)
-			return (cli_usage(arguments->command,
-			    "--to takes the number of a migration, "
-			    "not \"%s\"",
-			    to));
-		request->to_given = true;
-		request->to = (unsigned int)number;
-	}
+	if (to != NULL && (code = read_to(request, arguments, to)) != EXIT_WELL)
+		return (code);
 	if (!migrate_format_from(cli_value(arguments, "format"), &request->format))
 		return (cli_usage(arguments->command,
 		    "--format is plain, flyway, dbmate or goose, "

@@ -158,6 +158,7 @@ def test_another_schema(db):
     (["migrate", "sideways"], 64, "sideways"),
     (["migrate", "up", "--to", "x"], 64, "--to"),
     (["migrate", "up", "--to", "-1"], 64, "--to"),
+    (["migrate", "up", "--to", "77"], 64, "at most "),
     (["migrate", "up", "--line", "x"], 64, "--line"),
     (["migrate", "up", "--schema", "Robert'); --"], 64, "--schema"),
     (["migrate", "up", "--schema", "user"], 78, "user"),
