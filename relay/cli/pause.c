@@ -80,7 +80,7 @@ begin(struct pause_command * command, const struct cli_arguments * arguments)
 		return (print_list(command));
 	default:
 		code = print_list(command);
-		fputs("outbox-relay: a running relay learns of it within a second, and still\n"
+		fputs("outbox-relay: a running relay learns of it within a second, and still "
 		      "records what is in flight\n",
 		    stderr);
 		return (code);
