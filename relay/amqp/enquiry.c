@@ -10,11 +10,11 @@
 #include "amqp/enquiry.h"
 
 #include <poll.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "amqp/credentials.h"
+#include "amqp/enquiry_ask.h"
 #include "amqp/session.h"
 #include "amqp/transport.h"
 
@@ -360,8 +360,8 @@ await(struct enquiry * q, amqp_method_number_t method, struct error * e)
 	}
 }
 
-static enum enquiry_answer
-ask(struct enquiry * q, amqp_method_number_t id, void * method, amqp_method_number_t answer,
+enum enquiry_answer
+enquiry_ask(struct enquiry * q, amqp_method_number_t id, void * method, amqp_method_number_t answer,
     struct error * e)
 {
 	if (q->lost || q->blocked) {
@@ -375,28 +375,24 @@ ask(struct enquiry * q, amqp_method_number_t id, void * method, amqp_method_numb
 	return (await(q, answer, e));
 }
 
-static amqp_bytes_t
-text_bytes(const char * text)
-{
-	return (rabbitmq_bytes(bytes_from(text)));
-}
-
 enum enquiry_answer
 enquiry_exchange(struct enquiry * q, const char * name, struct error * e)
 {
-	amqp_exchange_declare_t declare = {.exchange = text_bytes(name),
-	    .type = text_bytes("direct"),
+	amqp_exchange_declare_t declare = {.exchange = rabbitmq_text(name),
+	    .type = rabbitmq_text("direct"),
 	    .passive = 1};
 
-	return (ask(q, AMQP_EXCHANGE_DECLARE_METHOD, &declare, AMQP_EXCHANGE_DECLARE_OK_METHOD, e));
+	return (enquiry_ask(q, AMQP_EXCHANGE_DECLARE_METHOD, &declare,
+	    AMQP_EXCHANGE_DECLARE_OK_METHOD, e));
 }
 
 enum enquiry_answer
 enquiry_queue(struct enquiry * q, const char * name, struct error * e)
 {
-	amqp_queue_declare_t declare = {.queue = text_bytes(name), .passive = 1};
+	amqp_queue_declare_t declare = {.queue = rabbitmq_text(name), .passive = 1};
 
-	return (ask(q, AMQP_QUEUE_DECLARE_METHOD, &declare, AMQP_QUEUE_DECLARE_OK_METHOD, e));
+	return (enquiry_ask(q, AMQP_QUEUE_DECLARE_METHOD, &declare, AMQP_QUEUE_DECLARE_OK_METHOD,
+	    e));
 }
 
 enum enquiry_answer
@@ -412,91 +408,5 @@ enquiry_publish(struct enquiry * q, const char * exchange, const char * routing_
 
 	if (!q->lost && !q->blocked && codec_publish(&q->codec, &q->out, &message, e) != LINK_TAKEN)
 		return (ENQUIRY_REFUSED);
-	return (ask(q, AMQP_TX_ROLLBACK_METHOD, &rollback, AMQP_TX_ROLLBACK_OK_METHOD, e));
-}
-
-/* ---- changes ---- */
-
-static amqp_table_t
-make_table(const struct enquiry_arguments * arguments, amqp_table_entry_t * entries)
-{
-	for (size_t i = 0; i < arguments->count; i++) {
-		const struct enquiry_argument * a = &arguments->list[i];
-
-		entries[i].key = text_bytes(a->name);
-		switch (a->kind) {
-		case ENQUIRY_ARGUMENT_TEXT:
-			entries[i].value.kind = AMQP_FIELD_KIND_UTF8;
-			entries[i].value.value.bytes = text_bytes(a->text);
-			break;
-		case ENQUIRY_ARGUMENT_INTEGER:
-			entries[i].value.kind = AMQP_FIELD_KIND_I64;
-			entries[i].value.value.i64 = a->number;
-			break;
-		case ENQUIRY_ARGUMENT_BOOLEAN:
-			entries[i].value.kind = AMQP_FIELD_KIND_BOOLEAN;
-			entries[i].value.value.boolean = a->number != 0;
-			break;
-		case ENQUIRY_ARGUMENT_NOTHING:
-			entries[i].value.kind = AMQP_FIELD_KIND_VOID;
-			break;
-		}
-	}
-	return ((amqp_table_t){.num_entries = (int)arguments->count, .entries = entries});
-}
-
-enum enquiry_answer
-enquiry_declare_exchange(struct enquiry * q, const struct enquiry_declaration * d, struct error * e)
-{
-	amqp_table_entry_t entries[ENQUIRY_ARGUMENTS_MAX];
-	amqp_exchange_declare_t declare = {.exchange = text_bytes(d->name),
-	    .type = text_bytes(d->type),
-	    .durable = d->durable,
-	    .auto_delete = d->auto_delete,
-	    .internal = d->internal,
-	    .arguments = make_table(&d->arguments, entries)};
-
-	return (ask(q, AMQP_EXCHANGE_DECLARE_METHOD, &declare, AMQP_EXCHANGE_DECLARE_OK_METHOD, e));
-}
-
-enum enquiry_answer
-enquiry_declare_queue(struct enquiry * q, const struct enquiry_declaration * d, struct error * e)
-{
-	amqp_table_entry_t entries[ENQUIRY_ARGUMENTS_MAX];
-	amqp_queue_declare_t declare = {.queue = text_bytes(d->name),
-	    .durable = d->durable,
-	    .auto_delete = d->auto_delete,
-	    .arguments = make_table(&d->arguments, entries)};
-
-	return (ask(q, AMQP_QUEUE_DECLARE_METHOD, &declare, AMQP_QUEUE_DECLARE_OK_METHOD, e));
-}
-
-static enum enquiry_answer
-bind_exchange(struct enquiry * q, const struct enquiry_binding * b, struct error * e)
-{
-	amqp_table_entry_t entries[ENQUIRY_ARGUMENTS_MAX];
-	amqp_exchange_bind_t bind = {.destination = text_bytes(b->destination),
-	    .source = text_bytes(b->exchange),
-	    .routing_key = text_bytes(b->routing_key),
-	    .arguments = make_table(&b->arguments, entries)};
-
-	return (ask(q, AMQP_EXCHANGE_BIND_METHOD, &bind, AMQP_EXCHANGE_BIND_OK_METHOD, e));
-}
-
-static enum enquiry_answer
-bind_queue(struct enquiry * q, const struct enquiry_binding * b, struct error * e)
-{
-	amqp_table_entry_t entries[ENQUIRY_ARGUMENTS_MAX];
-	amqp_queue_bind_t bind = {.queue = text_bytes(b->destination),
-	    .exchange = text_bytes(b->exchange),
-	    .routing_key = text_bytes(b->routing_key),
-	    .arguments = make_table(&b->arguments, entries)};
-
-	return (ask(q, AMQP_QUEUE_BIND_METHOD, &bind, AMQP_QUEUE_BIND_OK_METHOD, e));
-}
-
-enum enquiry_answer
-enquiry_bind(struct enquiry * q, const struct enquiry_binding * b, struct error * e)
-{
-	return (b->to_exchange ? bind_exchange(q, b, e) : bind_queue(q, b, e));
+	return (enquiry_ask(q, AMQP_TX_ROLLBACK_METHOD, &rollback, AMQP_TX_ROLLBACK_OK_METHOD, e));
 }

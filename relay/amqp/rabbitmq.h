@@ -23,4 +23,10 @@ rabbitmq_bytes(struct bytes b)
 	return ((amqp_bytes_t){.len = b.len, .bytes = (void *)(uintptr_t)b.data});
 }
 
+static inline amqp_bytes_t
+rabbitmq_text(const char * text)
+{
+	return (rabbitmq_bytes(bytes_from(text)));
+}
+
 #endif /* AMQP_RABBITMQ_H */

@@ -6,7 +6,7 @@
 #include <string.h>
 
 #include "amqp/reply.h"
-#include "base/version.h"
+#include "amqp/session_login.h"
 
 /*
  * rabbitmq-c decodes; this file decides what each frame means in each phase.
@@ -16,23 +16,8 @@
  * decoded is kept beyond its frame, so the decoder's memory is released after
  * each whole frame, and a returned body of 100 MiB costs one frame at a time.
  */
-#define FRAME_MAX_WANTED 131072
-#define FRAME_MAX_LEAST 4096
 #define CONFIRM_FRAME 21 /* bytes of a basic.ack or basic.nack frame */
-#define TEXT_SHOWN 400   /* of a list that the broker gives */
 #define REASON_MAX 255   /* bytes of a reply text */
-
-static int
-no_room(struct error * e)
-{
-	return (error_set(e, EXIT_BUG, "no room for a control frame"));
-}
-
-static amqp_bytes_t
-text_bytes(const char * text)
-{
-	return (rabbitmq_bytes(bytes_from(text)));
-}
 
 int
 session_begin(struct session * s, const struct session_options * options,
@@ -45,11 +30,11 @@ session_begin(struct session * s, const struct session_options * options,
 	    .out = out,
 	    .codec = codec,
 	    .phase = SESSION_START};
-	codec->frame_max = FRAME_MAX_LEAST;
+	codec->frame_max = SESSION_FRAME_LEAST;
 	if ((s->decoder = amqp_new_connection()) == NULL)
 		return (error_set(e, EXIT_BUG, "out of memory"));
 	if (codec_protocol_header(out))
-		return (no_room(e));
+		return (session_no_room(e));
 	return (0);
 }
 
@@ -61,136 +46,12 @@ session_end(struct session * s)
 	s->decoder = NULL;
 }
 
-/* ---- login ---- */
-
-static amqp_table_entry_t
-entry_text(const char * key, const char * text)
-{
-	return ((amqp_table_entry_t){.key = text_bytes(key),
-	    .value = {.kind = AMQP_FIELD_KIND_UTF8, .value.bytes = text_bytes(text)}});
-}
-
-static amqp_table_entry_t
-entry_true(const char * key)
-{
-	return ((amqp_table_entry_t){.key = text_bytes(key),
-	    .value = {.kind = AMQP_FIELD_KIND_BOOLEAN, .value.boolean = 1}});
-}
-
-/* Whether the space-separated list has the word. */
-static bool
-offers(amqp_bytes_t list, const char * word)
-{
-	const char *p = list.bytes, *end = p + list.len, *next;
-	size_t len = strlen(word);
-
-	for (; p < end; p = next + 1) {
-		if ((next = memchr(p, ' ', (size_t)(end - p))) == NULL)
-			next = end;
-		if ((size_t)(next - p) == len && memcmp(p, word, len) == 0)
-			return (true);
-	}
-	return (false);
-}
-
-static int
-on_start(struct session * s, const amqp_connection_start_t * start, struct error * e)
-{
-	const char * mechanism = s->options.external ? "EXTERNAL" : "PLAIN";
-	amqp_table_entry_t capabilities[] = {
-	    entry_true("connection.blocked"),
-	    entry_true("publisher_confirms"),
-	    entry_true("basic.nack"),
-	    entry_true("consumer_cancel_notify"),
-	    entry_true("authentication_failure_close"),
-	};
-	amqp_table_entry_t properties[] = {
-	    entry_text("product", "outbox-relay"),
-	    entry_text("version", VERSION),
-	    entry_text("platform", "C"),
-	    entry_text("connection_name", s->options.connection_name),
-	    {.key = text_bytes("capabilities"),
-		.value = {.kind = AMQP_FIELD_KIND_TABLE,
-		    .value.table = {.num_entries = sizeof(capabilities) / sizeof(capabilities[0]),
-			.entries = capabilities}}},
-	};
-	amqp_connection_start_ok_t ok = {
-	    .client_properties = {.num_entries = sizeof(properties) / sizeof(properties[0]),
-		.entries = properties},
-	    .mechanism = text_bytes(mechanism),
-	    .response = text_bytes(""),
-	    .locale = text_bytes("en_US")};
-	char response[URL_PART_MAX + URL_PASSWORD_MAX + 3];
-	int rc;
-
-	if (start->version_major != 0 || start->version_minor != 9)
-		return (error_set(e, EXIT_UNREACHABLE, "the broker speaks AMQP %d-%d, not 0-9-1",
-		    start->version_major, start->version_minor));
-	if (!offers(start->mechanisms, mechanism)) {
-		error_set(e, EXIT_CONFIGURATION,
-		    "the broker does not offer authentication by %s "
-		    "but: %.*s",
-		    mechanism,
-		    (int)(start->mechanisms.len < TEXT_SHOWN ? start->mechanisms.len : TEXT_SHOWN),
-		    (const char *)start->mechanisms.bytes);
-		return (error_remedy(e,
-		    s->options.external ?
-			"connect by amqps://, enable the plugin rabbitmq_auth_mechanism_ssl and "
-			"list EXTERNAL in auth_mechanisms, or set rabbitmq.auth: plain" :
-			"list PLAIN in the broker's auth_mechanisms, or set rabbitmq.auth: external"));
-	}
-	if (!s->options.external) {
-		/* RFC 4616: authorization identity, user, password. */
-		ok.response = (amqp_bytes_t){.bytes = response,
-		    .len = (size_t)snprintf(response, sizeof(response), "%c%s%c%s", 0,
-			s->options.user, 0, s->options.password)};
-		if (ok.response.len >= sizeof(response))
-			return (error_set(e, EXIT_CONFIGURATION,
-			    "the password is longer than %d bytes", URL_PASSWORD_MAX));
-	}
-	rc = codec_method(s->out, 0, AMQP_CONNECTION_START_OK_METHOD, &ok);
-	explicit_bzero(response, sizeof(response));
-	if (rc)
-		return (no_room(e));
-	s->phase = SESSION_TUNE;
-	return (0);
-}
-
-static int
-on_tune(struct session * s, const amqp_connection_tune_t * tune, struct error * e)
-{
-	amqp_connection_tune_ok_t ok = {.channel_max = CODEC_CHANNEL};
-	amqp_connection_open_t open = {.virtual_host = text_bytes(s->options.vhost)};
-	uint32_t heartbeat_s = s->options.heartbeat_s;
-
-	/* 0 in a tune means: no limit, or no heartbeat wished for. */
-	ok.frame_max = FRAME_MAX_WANTED;
-	if (tune->frame_max != 0 && tune->frame_max < ok.frame_max)
-		ok.frame_max = tune->frame_max;
-	if (ok.frame_max < FRAME_MAX_LEAST)
-		return (error_set(e, EXIT_UNREACHABLE,
-		    "the broker asks for a frame_max of %u, less "
-		    "than AMQP allows",
-		    (unsigned int)tune->frame_max));
-	if (heartbeat_s != 0 && tune->heartbeat != 0 && tune->heartbeat < heartbeat_s)
-		heartbeat_s = tune->heartbeat;
-	ok.heartbeat = (uint16_t)(heartbeat_s > UINT16_MAX ? UINT16_MAX : heartbeat_s);
-	/* Not earlier: it aborts the process before a first frame was read. */
-	if (amqp_tune_connection(s->decoder, 0, (int)ok.frame_max, 0) != AMQP_STATUS_OK)
-		return (error_set(e, EXIT_BUG, "out of memory"));
-	if (codec_method(s->out, 0, AMQP_CONNECTION_TUNE_OK_METHOD, &ok) ||
-	    codec_method(s->out, 0, AMQP_CONNECTION_OPEN_METHOD, &open))
-		return (no_room(e));
-	s->codec->frame_max = ok.frame_max;
-	s->heartbeat_s = ok.heartbeat;
-	s->phase = SESSION_OPEN;
-	return (0);
-}
+/* ---- the channel ---- */
 
 static int
 open_channel(struct session * s)
 {
-	amqp_channel_open_t open = {.out_of_band = text_bytes("")};
+	amqp_channel_open_t open = {.out_of_band = rabbitmq_text("")};
 
 	if (codec_method(s->out, CODEC_CHANNEL, AMQP_CHANNEL_OPEN_METHOD, &open))
 		return (-1);
@@ -209,7 +70,7 @@ int
 session_renew(struct session * s)
 {
 	amqp_channel_close_t close = {.reply_code = AMQP_REPLY_SUCCESS,
-	    .reply_text = text_bytes("another one follows")};
+	    .reply_text = rabbitmq_text("another one follows")};
 
 	assert(s->phase == SESSION_UP);
 	if (codec_method(s->out, CODEC_CHANNEL, AMQP_CHANNEL_CLOSE_METHOD, &close))
@@ -227,7 +88,7 @@ on_channel_open(struct session * s, struct error * e)
 	if (s->options.transactional ?
 		codec_method(s->out, CODEC_CHANNEL, AMQP_TX_SELECT_METHOD, &tx) :
 		codec_method(s->out, CODEC_CHANNEL, AMQP_CONFIRM_SELECT_METHOD, &confirm))
-		return (no_room(e));
+		return (session_no_room(e));
 	s->phase = SESSION_CONFIRM;
 	return (0);
 }
@@ -271,7 +132,7 @@ on_channel_close(struct session * s, const amqp_channel_close_t * close, struct 
 	/* Messages that wait in the outbound go before it; a broker drops
 	 * whatever comes on a closed channel until this arrives. */
 	if (codec_method(s->out, CODEC_CHANNEL, AMQP_CHANNEL_CLOSE_OK_METHOD, &ok))
-		return (no_room(e));
+		return (session_no_room(e));
 	/* It crossed ours on the wire, which is still to be answered. */
 	if (s->phase == SESSION_CLOSING || s->phase == SESSION_LEAVING)
 		return (0);
@@ -287,7 +148,7 @@ int
 session_close(struct session * s, const char * reason)
 {
 	amqp_connection_close_t close = {.reply_code = AMQP_REPLY_SUCCESS,
-	    .reply_text = text_bytes(reason)};
+	    .reply_text = rabbitmq_text(reason)};
 
 	if (close.reply_text.len > REASON_MAX)
 		close.reply_text.len = REASON_MAX;
@@ -364,15 +225,15 @@ on_connection_method(struct session * s, const amqp_method_t * method, struct er
 	switch (method->id) {
 	case AMQP_CONNECTION_START_METHOD:
 		if (s->phase == SESSION_START)
-			return (on_start(s, method->decoded, e));
+			return (session_on_start(s, method->decoded, e));
 		break;
 	case AMQP_CONNECTION_TUNE_METHOD:
 		if (s->phase == SESSION_TUNE)
-			return (on_tune(s, method->decoded, e));
+			return (session_on_tune(s, method->decoded, e));
 		break;
 	case AMQP_CONNECTION_OPEN_OK_METHOD:
 		if (s->phase == SESSION_OPEN)
-			return (open_channel(s) ? no_room(e) : 0);
+			return (open_channel(s) ? session_no_room(e) : 0);
 		break;
 	case AMQP_CONNECTION_CLOSE_METHOD:
 		return (on_connection_close(s, method->decoded, e));
@@ -411,7 +272,7 @@ on_channel_method(struct session * s, const amqp_method_t * method, struct error
 		return (on_channel_close(s, method->decoded, e));
 	case AMQP_CHANNEL_CLOSE_OK_METHOD:
 		if (s->phase == SESSION_LEAVING)
-			return (open_channel(s) ? no_room(e) : 0);
+			return (open_channel(s) ? session_no_room(e) : 0);
 		break;
 	case AMQP_BASIC_ACK_METHOD: {
 		const amqp_basic_ack_t * ack = method->decoded;

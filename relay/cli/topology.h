@@ -3,7 +3,7 @@
 
 #include <stdbool.h>
 
-#include "amqp/enquiry.h"
+#include "amqp/enquiry_declare.h"
 #include "cli/cli.h"
 
 /* topology check|apply */
