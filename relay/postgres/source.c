@@ -42,7 +42,7 @@ static const char * const connection_settings[] = {"search_path", SQL_SEARCH_PAT
     "off", "work_mem", "16MB", "plan_cache_mode", "force_generic_plan", "synchronous_commit",
     "local", "default_transaction_isolation", "read committed", "statement_timeout", "60s",
     "idle_in_transaction_session_timeout", "60s", "lock_timeout", LOCK_TIMEOUT, "row_security",
-    "off", NULL};
+    "off", "array_nulls", "on", NULL};
 
 /* The survey goes this way, too. */
 static const char * const listener_settings[] = {"search_path", SQL_SEARCH_PATH,

@@ -111,3 +111,39 @@ def test_what_a_transaction_has_written_that_stays_open_is_not_waited_for(databa
     database.connect().cursor().execute("INSERT INTO business VALUES (1)")
     running.resume()
     broker.take(queue, 1, timeout=5)
+
+
+SETTINGS = {"default_transaction_isolation": "serializable", "default_transaction_deferrable": "on",
+            "standard_conforming_strings": "off", "escape_string_warning": "off", "array_nulls": "off",
+            "quote_all_identifiers": "on", "transform_null_equals": "on", "DateStyle": "German, DMY",
+            "IntervalStyle": "sql_standard", "TimeZone": "Asia/Kathmandu", "bytea_output": "escape",
+            "extra_float_digits": "-15", "client_encoding": "LATIN1", "search_path": '""', "plan_cache_mode":
+            "force_custom_plan", "lock_timeout": "1s", "statement_timeout": "2s",
+            "idle_in_transaction_session_timeout": "200ms", "enable_indexscan": "off", "enable_sort": "off",
+            "client_min_messages": "debug1"}
+
+
+def test_what_is_set_for_a_role_changes_nothing(empty_database, broker, relay):
+    database = empty_database
+    for role in database.roles.values():
+        for name, value in SETTINGS.items():
+            database.execute(f"ALTER ROLE {role} SET {name} = %s", [value], role="postgres")
+    migrated = relay.command("migrate", "up", config={"postgres": {"dsn": database.dsn("owner")}})
+    assert migrated.returncode == 0, migrated
+    database.grant()
+    queue = broker.queue()
+    relay(config={"retry": {"initial": "1h", "max": "1h"}})
+    writer = database.connect("writer", autocommit=True)
+    writer.set_client_encoding("UTF8")
+    publish = ("SELECT outbox.publish('', %s, %s::text, ordering_key => %s, headers => '{\"f\": 1.5}',"
+               " expiration => interval '1 day 2:03:04')")
+    for row in ((queue, "a\\b", "k"), (queue, "é", "k"), ("nowhere", "x", "z"), (queue, "behind", "z"), (queue, "last", None)):
+        writer.cursor().execute(publish, row)
+    taken = sorted(broker.take(queue, 3), key=lambda m: m.headers["x-outbox-id"])
+    assert [m.body.decode() for m in taken] == ["a\\b", "é", "last"]
+    assert [m.properties.expiration for m in taken] == [str(((24 + 2) * 3600 + 3 * 60 + 4) * 1000)] * 3
+    waiting = "SELECT waits_for, last_error, history->0->>'event' FROM outbox.delayed ORDER BY id"
+    (first, reason, event), behind = wait_until(lambda: rows if len(rows := database.query(waiting)) == 2 else None)
+    assert (first, event) == ("retry", "retry") and "no queue" in reason
+    assert behind == ("key", None, None)
+    assert relay.command("status").returncode == 0
