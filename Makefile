@@ -300,6 +300,8 @@ install: all completion ## install under PREFIX (default /usr/local) and DESTDIR
 	install -D -m 644 $(COMPLETION)/zsh $(DESTDIR)$(ZSHDIR)/_outbox-relay
 	for f in $(MAN_PAGES); do \
 		install -D -m 644 $$f $(DESTDIR)$(MANDIR)/man$${f##*.}/$${f##*/} || exit 1; done
+# Debian's loader finds what lies in /usr/local/lib only after this; a package and a prefix of one's own have other ways.
+	if [ -z "$(DESTDIR)" ] && [ "$$(id -u)" = 0 ]; then ldconfig; fi
 
 uninstall: ## remove what install put there (never a configuration)
 	rm -f $(DESTDIR)$(PREFIX)/bin/outbox-relay

@@ -209,6 +209,11 @@ class Database:
                  "dbname": self.name, "user": self.roles.get(role, role), **more}
         return psycopg2.extensions.make_dsn(**parts)
 
+    def environment(self, role="relay"):
+        """The same as variables of libpq's."""
+        return {"PGHOST": self.stack.env["PGHOST"], "PGPORT": self.stack.env["PGPORT"], "PGDATABASE": self.name,
+                "PGUSER": self.roles.get(role, role)}
+
     def connect(self, role="owner", autocommit=False):
         """A new psycopg2 connection, closed after the test."""
         connection = psycopg2.connect(self.dsn(role))

@@ -525,20 +525,23 @@ def test_every_message_twice_and_everything_killed_takes_effect_once(inbox, stac
 
 def test_the_readmes_program_works_once_installed(inbox, stack, broker, installed, tmp_path):
     [program] = [content for _, content in blocks(section("From C")) if "inbox_consumer_run" in content]
-    broker.channel().queue_declare("orders", durable=True, arguments={"x-queue-type": "quorum"})
-    broker.queues.append("orders")
-    inbox.execute("CREATE TABLE invoice (text text); GRANT INSERT ON invoice TO PUBLIC")
+    broker.channel().queue_declare("billing", durable=True, arguments={"x-queue-type": "quorum"})
+    broker.queues.append("billing")
+    inbox.execute("CREATE TABLE invoice (order_id integer, item text); GRANT INSERT ON invoice TO PUBLIC")
     (tmp_path / "program.c").write_text(program)
     flags = run("pkg-config", "--cflags", "--libs", "inbox", env=installed).split()
     run("gcc", "-Wall", "-Wextra", "-Werror", "-o", tmp_path / "program", tmp_path / "program.c", *flags)
     for _ in range(2):
-        broker.channel().basic_publish("", "orders", "zwölf Kessel".encode(), pika.BasicProperties(message_id="m1"))
-    process = subprocess.Popen([tmp_path / "program"], preexec_fn=die_with_parent,
-                               env={**installed, "AMQP_URL": stack.env["AMQP_URL"], "DSN": inbox.dsn("writer")})
-    wait_until(lambda: inbox.query("SELECT text FROM invoice") == [("zwölf Kessel",)])
-    wait_until(lambda: broker.count("orders") == 0)
+        broker.channel().basic_publish("", "billing", b'{"order": 3, "item": "zw\\u00f6lf Kessel"}', pika.BasicProperties(message_id="m1"))
+    environment = {**installed, **inbox.environment("writer"), "AMQP_URL": stack.env["AMQP_URL"]}
+    wrong = subprocess.run([tmp_path / "program"], env={**environment, "AMQP_URL": "http://x"}, capture_output=True, text=True)
+    assert wrong.returncode == 1 and "urls" in wrong.stderr
+    process = subprocess.Popen([tmp_path / "program"], preexec_fn=die_with_parent, env=environment, stderr=subprocess.PIPE,
+                               text=True)
+    wait_until(lambda: inbox.query("SELECT order_id, item FROM invoice") == [(3, "zwölf Kessel")])
+    wait_until(lambda: broker.count("billing") == 0)
     process.send_signal(signal.SIGTERM)
-    assert process.wait(10) == 0
+    assert "database_connected: " in process.communicate(timeout=10)[1] and process.returncode == 0
     assert inbox.value("SELECT count(*) FROM invoice") == 1
 
 

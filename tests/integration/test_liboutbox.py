@@ -418,13 +418,14 @@ def test_an_installed_program_works_and_leaks_nothing(installed, database, tmp_p
 def test_the_readmes_program_works_once_installed(installed, database, tmp_path):
     [program] = [content for _, content in blocks(section("From C")) if "outbox_publish(" in content]
     assert len(program.splitlines()) <= 40
-    database.execute("CREATE TABLE orders (id integer PRIMARY KEY, item text); GRANT INSERT ON orders TO PUBLIC")
+    database.execute("CREATE TABLE orders (customer text PRIMARY KEY, item text); GRANT INSERT ON orders TO PUBLIC")
     (tmp_path / "program.c").write_text(program)
     flags = run("pkg-config", "--cflags", "--libs", "outbox", env=installed).split()
     run("gcc", "-Wall", "-Wextra", "-Werror", "-o", tmp_path / "program", tmp_path / "program.c", *flags)
-    said = run(tmp_path / "program", env={**installed, "DSN": database.dsn("writer")})
+    environment = {**installed, **database.environment("writer")}
+    said = run(tmp_path / "program", env=environment)
     assert database.query("SELECT message_id::text, ordering_key FROM outbox.message") == [(said.strip(), "customer-7")]
-    again = subprocess.run([tmp_path / "program"], env={**installed, "DSN": database.dsn("writer")}, capture_output=True, text=True)
+    again = subprocess.run([tmp_path / "program"], env=environment, capture_output=True, text=True)
     assert again.returncode == 1 and "orders_pkey" in again.stderr
     assert database.query("SELECT count(*) FROM outbox.message") == [(1,)]
 

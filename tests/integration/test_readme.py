@@ -87,6 +87,42 @@ def test_five_minutes(server, broker, tmp_path):
     delete_queue(broker)
 
 
+def test_what_the_programs_need(server, broker, tmp_path):
+    """Writer and consumer of a language, in the very database of the five minutes."""
+    first = [content for language, content in blocks(section("Five minutes to a first message")) if language == "sh"]
+    [prepare] = [content for language, content in blocks(section("From SQL, Python and Node.js")) if language == "sh"]
+    [configure] = [content for content in first if "cat >outbox-relay.yaml" in content]
+    (tmp_path / "migrations").symlink_to(ROOT / "migrations")
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("OUTBOX_RELAY_", "PG"))}
+    environment.update(PGHOST=server.env["PGHOST"], PGPORT=server.env["PGPORT"], PGDATABASE="orders", PGUSER="orders_owner",
+                       AMQP_URL=server.env["AMQP_URL"], PATH=f"{RELAY_BINARY.parent}:{os.environ['PATH']}")
+
+    def shell(content):
+        done = subprocess.run(["bash", "-eu", "-c", content], cwd=tmp_path, env=environment, text=True, timeout=60,
+                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+        assert done.returncode == 0, (content, done.stdout)
+        return done.stdout
+
+    def clear():
+        for queue in ("billing", "marketing"):
+            broker.channel().queue_delete(queue)
+        broker.channel().exchange_delete("shop")
+
+    clear()
+    try:
+        for content in [*first[2:4], configure, prepare]:
+            shell(content)
+        shell(f"psql -Xq -v ON_ERROR_STOP=1 -v customer=c -v item=kettle -f {ROOT}/tests/interop/place_order.sql")
+        assert "delayed=0 dead=0" in shell("outbox-relay run --until-empty --config outbox-relay.yaml")
+        assert broker.count("marketing") == 1
+        [message] = broker.take("billing", 1)
+        shell(f"psql -Xq -v ON_ERROR_STOP=1 -v message_id={message.message_id} -v body='{message.body.decode()}'"
+              f" -f {ROOT}/tests/interop/write_invoice.sql")
+        assert shell("psql -XAt -c 'TABLE invoice'") == "1|kettle\n"
+    finally:
+        clear()
+
+
 @pytest.fixture
 def strict(server):
     """Asks the relay's role for its password."""
