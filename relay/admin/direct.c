@@ -45,7 +45,7 @@ direct_open(const struct direct_options * options, struct error * e)
 	/* Notices go to stderr as psql prints them; these commands explain themselves. */
 	if (direct_run(conn,
 		"SET client_min_messages = warning; SET row_security = off; "
-		"SET quote_all_identifiers = off; SET array_nulls = on; "
+		"SET quote_all_identifiers = off; SET array_nulls = on; SET DateStyle = ISO; "
 		"SET default_transaction_isolation = 'read committed'; "
 		"SET search_path = " SQL_SEARCH_PATH,
 		e) ||

@@ -147,3 +147,18 @@ def test_what_is_set_for_a_role_changes_nothing(empty_database, broker, relay):
     assert (first, event) == ("retry", "retry") and "no queue" in reason
     assert behind == ("key", None, None)
     assert relay.command("status").returncode == 0
+
+
+def test_an_age_is_the_same_in_every_style_of_dates(database, broker, relay):
+    """IST, which this style prints, is India's time there and Israel's where it is read."""
+    queue = broker.queue()
+    database.execute("SELECT outbox.publish('', %s, 'x'::text)", [queue])
+    relay()
+    broker.take(queue, 1)
+    wait_until(lambda: database.value("SELECT pending FROM outbox.backlog()") == 0)
+    for name, value in {"DateStyle": "SQL, DMY", "TimeZone": "Asia/Kolkata"}.items():
+        database.execute(f"ALTER ROLE {database.roles['owner']} SET {name} = %s", [value], role="postgres")
+    replayed = relay.command("replay", "--since", "1h", "--to-queue", queue,
+                             config={"postgres": {"dsn": database.dsn("owner")}})
+    assert replayed.returncode == 0, replayed
+    broker.take(queue, 1)
