@@ -16,6 +16,15 @@ UNITDIR ?= $(PREFIX)/lib/systemd/system
 ZSHDIR ?= $(PREFIX)/share/zsh/site-functions
 PYTHON ?= /usr/bin/python3
 
+# A line a step, so that warnings are seen; V=1 shows the whole commands.
+ifdef V
+step =
+else ifneq ($(findstring s,$(filter-out --%,$(firstword -$(MAKEFLAGS)))),)
+step = @
+else
+step = @echo '  $(1)	$@';
+endif
+
 PKGS = libpq librabbitmq yaml-0.1 libssl libcrypto jansson libmicrohttpd
 WARNINGS = -Wall -Wextra -Wshadow -Wstrict-prototypes -Wconversion
 # Asked for once, and only when something is compiled: "make test" must work before anything is installed.
@@ -48,49 +57,49 @@ C_FILES := $(shell find relay include lib tests -name '*.[ch]' 2>/dev/null)
 all: $(BUILD)/outbox-relay $(CLIENT_ARCHIVES) $(CLIENT_SHARED) ## build the relay and the client libraries (default)
 
 $(BUILD)/outbox-relay: $(RELAY_OBJECTS)
-	$(CC) $(CFLAGS) $(EXTRA_CFLAGS) -o $@ $(RELAY_OBJECTS) $(ALL_LIBS)
+	$(call step,LD)$(CC) $(CFLAGS) $(EXTRA_CFLAGS) -o $@ $(RELAY_OBJECTS) $(ALL_LIBS)
 
 $(BUILD)/%.o: %.c $(BUILD)/flags
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) $(OBJECT_CFLAGS) -MMD -MP -c -o $@ $<
+	$(call step,CC)$(CC) $(ALL_CFLAGS) $(OBJECT_CFLAGS) -MMD -MP -c -o $@ $<
 
 # The same objects for both forms of a library; only what its header marks can be seen from outside.
 $(CLIENT_OBJECTS): OBJECT_CFLAGS = -fPIC -fvisibility=hidden
 $(CLIENT_ARCHIVES): $(BUILD)/lib%.a: $(CLIENT_OBJECTS)
-	rm -f $@ && ar rcs $@ $(filter $(BUILD)/lib/$*%,$^)
+	$(call step,AR)rm -f $@ && ar rcs $@ $(filter $(BUILD)/lib/$*%,$^)
 
 $(CLIENT_SHARED): $(BUILD)/lib%.so.$(CLIENT_VERSION): $(CLIENT_OBJECTS)
-	$(CC) $(CFLAGS) $(EXTRA_CFLAGS) -shared -Wl,-soname,lib$*.so.$(CLIENT_MAJOR) -Wl,--no-undefined -o $@ \
+	$(call step,LD)$(CC) $(CFLAGS) $(EXTRA_CFLAGS) -shared -Wl,-soname,lib$*.so.$(CLIENT_MAJOR) -Wl,--no-undefined -o $@ \
 		$(filter $(BUILD)/lib/$*%,$^) -Wl,--as-needed $$(pkg-config --libs $(CLIENT_LIBS_$*)) $(EXTRA_LDFLAGS)
 
 # The migrations are a part of the binary.
 $(EMBEDDED).c: relay/postgres/embed_migrations.sh $(MIGRATIONS)
 	@mkdir -p $(@D)
-	relay/postgres/embed_migrations.sh $(sort $(MIGRATIONS)) >$@.new
+	$(call step,GEN)relay/postgres/embed_migrations.sh $(sort $(MIGRATIONS)) >$@.new
 	@mv $@.new $@
 
 # So is the page.
 $(PAGE).c: relay/http/embed_page.sh relay/http/page.html
 	@mkdir -p $(@D)
-	relay/http/embed_page.sh relay/http/page.html >$@.new
+	$(call step,GEN)relay/http/embed_page.sh relay/http/page.html >$@.new
 	@mv $@.new $@
 
 $(EMBEDDED).o $(PAGE).o: %.o: %.c $(BUILD)/flags
-	$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
+	$(call step,CC)$(CC) $(ALL_CFLAGS) -MMD -MP -c -o $@ $<
 
 $(BUILD)/librelay.a: $(LIBRARY_OBJECTS)
-	rm -f $@ && ar rcs $@ $(LIBRARY_OBJECTS)
+	$(call step,AR)rm -f $@ && ar rcs $@ $(LIBRARY_OBJECTS)
 
 $(BUILD)/tests/unit/%: $(BUILD)/tests/unit/%.o $(BUILD)/librelay.a $(CLIENT_ARCHIVES)
-	$(CC) $(CFLAGS) $(EXTRA_CFLAGS) -o $@ $< $(BUILD)/librelay.a $(CLIENT_ARCHIVES) $(ALL_LIBS) -lcmocka
+	$(call step,LD)$(CC) $(CFLAGS) $(EXTRA_CFLAGS) -o $@ $< $(BUILD)/librelay.a $(CLIENT_ARCHIVES) $(ALL_LIBS) -lcmocka
 
 $(DRIVERS): %: %.o $(BUILD)/librelay.a $(CLIENT_ARCHIVES)
-	$(CC) $(CFLAGS) $(EXTRA_CFLAGS) -o $@ $^ $(ALL_LIBS)
+	$(call step,LD)$(CC) $(CFLAGS) $(EXTRA_CFLAGS) -o $@ $^ $(ALL_LIBS)
 
 PRELOADS := $(patsubst %.c,$(BUILD)/%.so,$(wildcard tests/integration/preload/*.c))
 $(PRELOADS): $(BUILD)/%.so: %.c $(BUILD)/flags
 	@mkdir -p $(@D)
-	$(CC) $(ALL_CFLAGS) -fPIC -shared -MMD -MP -o $@ $<
+	$(call step,LD)$(CC) $(ALL_CFLAGS) -fPIC -shared -MMD -MP -o $@ $<
 
 # Changes when the compiler or its flags do, so that everything is built anew.
 $(BUILD)/flags: FORCE
@@ -126,7 +135,7 @@ check-integration: all drivers $(BUILD)/tests/chaos/proxy ## run the integration
 SIMULATION_OBJECTS = $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/simulation/*.c relay/core/*.c) relay/base/backoff.c relay/base/clock.c \
 	relay/base/histogram.c)
 $(BUILD)/tests/simulation/simulate: $(SIMULATION_OBJECTS)
-	$(CC) $(CFLAGS) $(EXTRA_CFLAGS) -o $@ $^
+	$(call step,LD)$(CC) $(CFLAGS) $(EXTRA_CFLAGS) -o $@ $^
 
 # SIMULATION_ARGS="--seed 7 --verbose" replays one, SIMULATION_ARGS="--hours 8 --seed 1000000" runs for hours.
 check-simulation: $(BUILD)/tests/simulation/simulate ## drive the core through 100,000 seeded histories under every fault
@@ -138,7 +147,7 @@ check-planted: $(BUILD)/flags ## plant bugs, one at a time, that the simulation 
 
 PROXY_OBJECTS = $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/chaos/*.c))
 $(BUILD)/tests/chaos/proxy: $(PROXY_OBJECTS)
-	$(CC) $(CFLAGS) $(EXTRA_CFLAGS) -o $@ $^
+	$(call step,LD)$(CC) $(CFLAGS) $(EXTRA_CFLAGS) -o $@ $^
 
 # The part of it that belongs to "make test".
 CHAOS_BOUNDED = --bounded --seed 1 --faults 43
@@ -179,7 +188,7 @@ fuzz-objects: $(FUZZ_SOURCES:%.c=$(BUILD)/%.o) $(BUILD)/tests/fuzz/reference.o
 fuzz-programs: $(FUZZ_PROGRAMS)
 
 $(FUZZ_PROGRAMS): %: %.o $(BUILD)/tests/fuzz/reference.o $(BUILD)/librelay.a
-	$(CC) $(CFLAGS) -fsanitize=fuzzer $(EXTRA_CFLAGS) -o $@ $^ $(ALL_LIBS)
+	$(call step,LD)$(CC) $(CFLAGS) -fsanitize=fuzzer $(EXTRA_CFLAGS) -o $@ $^ $(ALL_LIBS)
 
 fuzz: ## feed the parsers what libFuzzer thinks of, FUZZ_SECONDS (60) a target; first all of tests/fuzz/corpus
 	tests/support/install build lint
@@ -191,10 +200,10 @@ TORTURE_OBJECTS = $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/torture/*.c))
 TORTURE_WRAPS = $(shell sed -n 's/^WRAPPED(\(.*\));/-Wl,--wrap=\1/p' tests/torture/*.c)
 torture-objects: $(TORTURE_OBJECTS) $(BUILD)/tests/torture/clients/driver.o
 $(BUILD)/tests/torture/outbox-relay: $(TORTURE_OBJECTS) $(RELAY_OBJECTS)
-	$(CC) $(CFLAGS) $(EXTRA_CFLAGS) $(TORTURE_WRAPS) -o $@ $^ $(ALL_LIBS)
+	$(call step,LD)$(CC) $(CFLAGS) $(EXTRA_CFLAGS) $(TORTURE_WRAPS) -o $@ $^ $(ALL_LIBS)
 
 $(BUILD)/tests/torture/clients/driver: $(BUILD)/tests/torture/clients/driver.o $(TORTURE_OBJECTS) $(CLIENT_OBJECTS)
-	$(CC) $(CFLAGS) $(EXTRA_CFLAGS) $(TORTURE_WRAPS) -o $@ $^ $(ALL_LIBS)
+	$(call step,LD)$(CC) $(CFLAGS) $(EXTRA_CFLAGS) $(TORTURE_WRAPS) -o $@ $^ $(ALL_LIBS)
 
 # TORTURE_ARGS="--seconds 90" takes a sample; "--only run:memory:17:on" replays one.
 check-torture: ## fail every allocation, libpq and system call of a run in turn, under the sanitizers (half an hour)
@@ -243,16 +252,16 @@ BENCH_PROGRAMS = $(addprefix $(BENCH)/,bare plain_relay queue writers latency)
 bench-programs: $(BENCH_PROGRAMS) $(BENCH)/link_alone $(BENCH)/consumer $(BENCH)/measure
 
 $(BENCH_PROGRAMS): $(BENCH)/%: $(BENCH)/%.o $(BENCH)/bench.o $(BENCH)/writer.o
-	$(CC) $(CFLAGS) $(EXTRA_CFLAGS) -o $@ $^ $(ALL_LIBS)
+	$(call step,LD)$(CC) $(CFLAGS) $(EXTRA_CFLAGS) -o $@ $^ $(ALL_LIBS)
 
 $(BENCH)/link_alone: $(BENCH)/link_alone.o $(BENCH)/bench.o $(BUILD)/librelay.a
-	$(CC) $(CFLAGS) $(EXTRA_CFLAGS) -o $@ $^ $(ALL_LIBS)
+	$(call step,LD)$(CC) $(CFLAGS) $(EXTRA_CFLAGS) -o $@ $^ $(ALL_LIBS)
 
 $(BENCH)/consumer: $(BENCH)/consumer.o $(BENCH)/bench.o $(BUILD)/libinbox.a
-	$(CC) $(CFLAGS) $(EXTRA_CFLAGS) -o $@ $^ $(ALL_LIBS)
+	$(call step,LD)$(CC) $(CFLAGS) $(EXTRA_CFLAGS) -o $@ $^ $(ALL_LIBS)
 
 $(BENCH)/measure: $(BENCH)/measure.o
-	$(CC) $(CFLAGS) $(EXTRA_CFLAGS) -o $@ $^
+	$(call step,LD)$(CC) $(CFLAGS) $(EXTRA_CFLAGS) -o $@ $^
 
 bench: ## all measurements with their baselines
 	tests/support/install build test
