@@ -1,3 +1,4 @@
+import json
 import os
 import sys
 import uuid
@@ -47,5 +48,5 @@ with transaction.atomic():
     message = OutboxMessage.objects.create(exchange="shop", routing_key="order.created", ordering_key=customer,
                                            payload_json={"order": order.pk, "item": item})
     OutboxMessage.objects.create(exchange="shop", routing_key="customer.active", type="customer.active",
-                                 payload_text='{"customer": "%s"}' % customer)
+                                 payload_text=json.dumps({"customer": customer}))
 print(message.pk, message.message_id)

@@ -1,3 +1,4 @@
+import json
 import sys
 
 from sqlalchemy import BigInteger, Column, FetchedValue, Identity, Integer, Text, create_engine
@@ -41,5 +42,5 @@ with Session(create_engine("postgresql+psycopg2://"), expire_on_commit=False) as
                             payload_json={"order": order.id, "item": item})
     session.add(message)
     session.add(OutboxMessage(exchange="shop", routing_key="customer.active", type="customer.active",
-                              payload_text='{"customer": "%s"}' % customer))
+                              payload_text=json.dumps({"customer": customer})))
 print(message.id, message.message_id)
