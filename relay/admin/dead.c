@@ -7,8 +7,11 @@
  * on from the last one: what earlier steps deleted is not read again, even
  * while an old snapshot keeps it from being vacuumed.
  *
- * Whatever its statistics say, the table is read by its indexes: by died_at for
- * the newest, by id for the steps.
+ * Whatever its statistics say, the table is read by its indexes where few rows
+ * are enough: by died_at for the newest, by id for the steps.  What is looked
+ * for may be rare or not there, though, and an index on the way through all of a
+ * million rows takes four times as long as the table itself.  So a list looks
+ * among the newest first, and then through all.
  */
 #include "admin/dead.h"
 
@@ -23,21 +26,25 @@ struct dead {
 	char older_than[32]; /* seconds */
 	char until[64];      /* when this began, by the server's clock */
 	char last[24];       /* the id that the last step ended at */
+	bool scans;          /* the session reads whole tables, not by indexes */
 };
 
 #define PARAMETERS 9
 
 /* clang-format off */
 
-/* $1 to $7; with constants in place of the parameters the planner sees what is left of it. */
-#define FILTER_SQL \
-	"(($1::bigint[] IS NULL AND $2::uuid[] IS NULL) OR x.id = ANY ($1::bigint[]) OR x.message_id = ANY ($2::uuid[])) " \
+/* $1 to $8; with constants in place of the parameters the planner sees what is left of it. */
+#define NAMES_SQL \
+	"(($1::bigint[] IS NULL AND $2::uuid[] IS NULL) OR ($1::bigint[] IS NOT NULL AND x.id = ANY ($1::bigint[])) " \
+	"OR ($2::uuid[] IS NOT NULL AND x.message_id = ANY ($2::uuid[]))) " \
 	"AND ($3::text IS NULL OR x.exchange = $3::text) " \
 	"AND ($4::text IS NULL OR x.routing_key = $4::text) " \
-	"AND ($5::text IS NULL OR position(lower($5::text) IN lower(x.reason)) > 0) " \
-	"AND ($6::float8 IS NULL OR x.died_at < $8::timestamptz - make_interval(secs => $6::float8)) " \
+	"AND ($5::text IS NULL OR position(lower($5::text COLLATE \"C\") IN lower(x.reason COLLATE \"C\")) > 0) "
+#define AGE_SQL \
+	"($6::float8 IS NULL OR x.died_at < $8::timestamptz - make_interval(secs => $6::float8)) " \
 	"AND ($7::boolean IS NULL OR (x.discarded_at IS NOT NULL) = $7::boolean) " \
 	"AND x.died_at <= $8::timestamptz "
+#define FILTER_SQL NAMES_SQL "AND " AGE_SQL
 
 static const char now_sql[] = "SELECT clock_timestamp()";
 
@@ -50,13 +57,19 @@ static const char operator_sql[] =
 static const char count_sql[] =
     "SELECT count(*) FROM outbox.dead AS x WHERE " FILTER_SQL "AND $9::bigint IS NOT NULL";
 
-static const char list_sql[] =
-    "SELECT x.id, x.message_id, date_trunc('second', x.died_at) AS died_at, x.exchange, "
-    "x.routing_key, x.attempts, x.reason, row_to_json(x)::text AS json FROM ("
-    "SELECT x.id, x.message_id, x.died_at, x.exchange, x.routing_key, x.ordering_key, x.type, "
-    "x.attempts, x.reason, x.last_error, x.holds_key, x.created_at, x.discarded_at "
-    "FROM outbox.dead AS x WHERE " FILTER_SQL
-    "ORDER BY x.died_at DESC, x.id DESC LIMIT $9::bigint) AS x";
+#define NEWEST_SQL "ORDER BY x.died_at DESC, x.id DESC LIMIT "
+#define LIST_SQL(table, filter) \
+	"SELECT x.id, x.message_id, date_trunc('second', x.died_at) AS died_at, x.exchange, " \
+	"x.routing_key, x.attempts, x.reason, row_to_json(x)::text AS json FROM (" \
+	"SELECT x.id, x.message_id, x.died_at, x.exchange, x.routing_key, x.ordering_key, x.type, " \
+	"x.attempts, x.reason, x.last_error, x.holds_key, x.created_at, x.discarded_at " \
+	"FROM " table " AS x WHERE " filter NEWEST_SQL "$9::bigint) AS x"
+
+static const char list_sql[] = LIST_SQL("outbox.dead", FILTER_SQL);
+
+/* Among the newest alone. */
+static const char near_sql[] = LIST_SQL(
+    "(SELECT * FROM outbox.dead AS x WHERE " AGE_SQL NEWEST_SQL "20000)", NAMES_SQL);
 
 static const char show_sql[] =
     "SELECT x.id, x.message_id, x.reason, x.died_at, x.discarded_at, x.attempts, x.last_error, "
@@ -88,9 +101,16 @@ static const char line_up_sql[] =
 
 /* clang-format on */
 
-/* Whoever stands still in a transaction must not keep the relay from its marks. */
+/* $1: whether tables are read, $2: whether indexes. */
+static const char scan_sql[] =
+    "SELECT set_config(s.name, s.value, false) FROM (VALUES ('enable_seqscan', $1), "
+    "('enable_sort', $1), ('enable_indexscan', $2)) AS s (name, value)";
+
+/* Whoever stands still in a transaction must not keep the relay from its marks; whoever
+ * looks takes one of the server's cores and not several. */
 static const char settings_sql[] =
     "SET enable_seqscan = off; SET enable_sort = off; SET enable_bitmapscan = off; "
+    "SET max_parallel_workers_per_gather = 0; "
     "SET statement_timeout = 0; SET idle_in_transaction_session_timeout = '3s'";
 
 /* ${limit}: the ninth parameter. */
@@ -157,19 +177,43 @@ dead_close(struct dead * dead)
 	free(dead);
 }
 
+/* How the following statements read: all of the table, or by its indexes. */
+static int
+dead_scan(struct dead * dead, bool scan, struct error * e)
+{
+	const char * how[] = {scan ? "on" : "off", scan ? "off" : "on"};
+
+	if (dead->scans == scan)
+		return (0);
+	if (oneshot_ask(dead->oneshot, scan_sql, 2, how, e))
+		return (-1);
+	dead->scans = scan;
+	return (0);
+}
+
+/* Whether only a look at every row finds what is meant; numbers have an index. */
+static bool
+dead_is_far(const struct dead_filter * filter)
+{
+	return (filter->ids == NULL || filter->message_ids != NULL);
+}
+
 int64_t
 dead_count(struct dead * dead, struct error * e)
 {
-	if (dead_ask(dead, count_sql, PARAMETERS, "0", e))
+	if (dead_scan(dead, dead_is_far(&dead->filter), e) ||
+	    dead_ask(dead, count_sql, PARAMETERS, "0", e))
 		return (-1);
 	return (oneshot_number(dead->oneshot, 0, 0));
 }
 
 static const struct oneshot *
-dead_look(struct dead * dead, const char * sql, unsigned int limit, struct error * e)
+dead_look(struct dead * dead, const char * sql, bool scan, unsigned int limit, struct error * e)
 {
 	char number[16];
 
+	if (dead_scan(dead, scan, e))
+		return (NULL);
 	snprintf(number, sizeof(number), "%u", limit);
 	return (dead_ask(dead, sql, PARAMETERS, number, e) ? NULL : dead->oneshot);
 }
@@ -177,13 +221,24 @@ dead_look(struct dead * dead, const char * sql, unsigned int limit, struct error
 const struct oneshot *
 dead_list(struct dead * dead, unsigned int limit, struct error * e)
 {
-	return (dead_look(dead, list_sql, limit, e));
+	const struct dead_filter * filter = &dead->filter;
+	const struct oneshot * answer;
+
+	/* The index by died_at has only those that wait for a decision. */
+	if (filter->discarded || filter->either)
+		return (dead_look(dead, list_sql, true, limit, e));
+	if (filter->exchange == NULL && filter->routing_key == NULL && filter->reason == NULL)
+		return (dead_look(dead, list_sql, false, limit, e));
+	if ((answer = dead_look(dead, near_sql, false, limit, e)) == NULL ||
+	    oneshot_rows(answer) == limit)
+		return (answer);
+	return (dead_look(dead, list_sql, true, limit, e));
 }
 
 const struct oneshot *
 dead_show(struct dead * dead, unsigned int limit, struct error * e)
 {
-	return (dead_look(dead, show_sql, limit, e));
+	return (dead_look(dead, show_sql, dead_is_far(&dead->filter), limit, e));
 }
 
 /* Somebody else may have taken all of a step: then the next one is tried. */
@@ -240,7 +295,7 @@ dead_retry(struct dead * dead, unsigned int limit, struct error * e)
 	struct error ignored;
 	int64_t taken;
 
-	if (dead_do(dead, "BEGIN", e))
+	if (dead_scan(dead, false, e) || dead_do(dead, "BEGIN", e))
 		return (-1);
 	taken = dead_retry_in_line(dead, limit, e);
 	if (taken < 0)
@@ -253,5 +308,7 @@ dead_retry(struct dead * dead, unsigned int limit, struct error * e)
 int64_t
 dead_discard(struct dead * dead, unsigned int limit, struct error * e)
 {
+	if (dead_scan(dead, false, e))
+		return (-1);
 	return (dead_step(dead, STEP_SQL("discard_dead"), limit, e));
 }

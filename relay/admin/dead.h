@@ -12,9 +12,10 @@
  * give them up for good, a bounded number in a transaction.
  */
 struct dead_filter {
-	const char * ids;         /* an array literal of bigint; NULL: whatever the id */
-	const char * message_ids; /* the same of uuid, in addition to ids; NULL: none */
-	const char * exchange;    /* these are NULL for whatever it is */
+	const char * ids; /* an array literal of bigint; NULL: none */
+	const char *
+	    message_ids; /* the same of uuid, in addition to ids; both NULL: whatever the id */
+	const char * exchange; /* these are NULL for whatever it is */
 	const char * routing_key;
 	const char * reason;   /* a part of it, in small or capital letters */
 	int64_t older_than_ms; /* given up longer ago than that; 0: whenever */

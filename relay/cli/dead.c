@@ -59,11 +59,11 @@ read_ids(struct request * request)
 	}
 	strcat(request->numbers, "}");
 	strcat(request->uuids, "}");
-	if (request->ids > 0) {
+	if (request->numbers[1] != '}')
 		request->filter.ids = request->numbers;
+	if (request->uuids[1] != '}')
 		request->filter.message_ids = request->uuids;
-		request->filter.either = true;
-	}
+	request->filter.either = request->ids > 0;
 	return (EXIT_WELL);
 }
 

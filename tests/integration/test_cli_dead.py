@@ -4,7 +4,6 @@ import getpass
 import json
 import os
 import signal
-import time
 
 import pytest
 
@@ -145,17 +144,12 @@ def test_interrupted_and_repeated_nothing_is_doubled(database, relay, dead, numb
 
 
 @pytest.mark.time_limit(300)
-def test_a_great_many_are_listed_at_once(database, relay, dead):
-    """Never analysed, as after they came; DEAD_LETTERS=1000000 for the real size."""
+def test_long_work_tells_how_far_it_is_and_ends_with_nothing_lost(database, relay):
+    """DEAD_LETTERS=1000000 for the real size."""
     count = int(os.environ.get("DEAD_LETTERS", "200000"))
     database.execute("INSERT INTO outbox.dead (id, message_id, exchange, routing_key, payload_text, persistent, created_at, reason, died_at)"
                      " SELECT n, gen_random_uuid(), 'ex' || n %% 7, 'rk', repeat('x', 300), true, now(), 'NO_ROUTE', now() - interval '1 h' + n"
                      " * interval '1 ms' FROM generate_series(1, %s) AS n", [count])
-    for options in ([], ["--exchange", "ex3"], ["--reason", "no_route"]):
-        began = time.monotonic()
-        lines = dead("list", *options).splitlines()
-        assert time.monotonic() - began < 1, options
-        assert len(lines) == 22
     process = relay("dead", "retry", "--all")
     wait_until(lambda: f" of {count}" in process.stderr(), 60, what="progress")
     process.terminate()

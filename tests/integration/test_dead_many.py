@@ -1,8 +1,9 @@
-"""Very many dead letters: retried in steps, beside a relay that sends them, by a command that is interrupted and killed.
+"""Very many dead letters: listed at once; retried in steps, beside a relay that sends them, by a command that is interrupted and killed.
 
-DEAD_LETTERS=1000000 for the real size (minutes); what it took is printed.
+DEAD_LETTERS=1000000 for the real size (minutes); what it took is printed (-s).
 """
 
+import json
 import os
 import signal
 import time
@@ -10,7 +11,11 @@ import time
 import pytest
 
 from conftest import wait_until
+from test_plans import nodes, read
+from test_plans_delayed import Statements
 
+# A list looks among so many of the newest before it reads the table.
+NEAR = 20_000
 COUNT = int(os.environ.get("DEAD_LETTERS", "20000"))
 TIMEOUT = 60 + COUNT // 1000
 
@@ -25,6 +30,55 @@ def bury(database, exchange, routing_key, count):
 
 def left(database):
     return database.value("SELECT count(*) FROM outbox.dead WHERE discarded_at IS NULL")
+
+
+def reading(plans):
+    """(rows read by an index, rows of tables read whole) by the statements on dead letters since the last call."""
+    by_index = by_table = 0
+    for text, plan in plans.all():
+        for node in nodes(plan):
+            if node.get("Relation Name") == "dead":
+                assert node["Node Type"] in ("Index Scan", "Seq Scan"), json.dumps(plan, indent=1)
+                if node["Node Type"] == "Seq Scan":
+                    by_table += read(node)
+                else:
+                    by_index += read(node)
+    return by_index, by_table
+
+
+@pytest.mark.time_limit(TIMEOUT * 2)
+@pytest.mark.parametrize("statistics", ["none", "empty", "full"])
+def test_a_list_reads_the_newest_or_all_of_them_once(database, relay, statistics):
+    """Never more: a rare one is not looked for along an index."""
+    count = max(COUNT, 50_000)
+    database.execute("ALTER TABLE outbox.dead SET (autovacuum_enabled = off)")
+    if statistics == "empty":
+        database.execute("ANALYZE outbox.dead")
+    bury(database, "common", "k", count)
+    rare = database.query("INSERT INTO outbox.dead (id, message_id, exchange, routing_key, payload_text, persistent, created_at, attempts,"
+                          " reason, died_at) VALUES (0, gen_random_uuid(), 'rare', 'seldom', 'x', true, now(), 10, '541 odd',"
+                          " now() - interval '3 days') RETURNING id, message_id")[0]
+    if statistics == "full":
+        database.execute("ANALYZE outbox.dead")
+    plans = Statements(database)
+
+    def dead(*arguments, lines):
+        began = time.monotonic()
+        done = relay.command("dead", *arguments)
+        print(f"{statistics}: {time.monotonic() - began:.3f} s of {count}: dead {' '.join(map(str, arguments))}")
+        assert (done.returncode, len(done.stdout.splitlines())) == (0, lines), done
+        return reading(plans)
+    for options in ([], ["--exchange", "common"], ["--routing-key", "k"], ["--reason", "no_ROUTE"], ["--older-than", "1s"]):
+        assert dead("list", "--json", *options, lines=20) == (21, 0), options
+    assert dead("list", "--older-than", "2d", lines=2) == (1, 0)
+    for options, lines in ((["--exchange", "rare"], 2), (["--routing-key", "seldom"], 2), (["--reason", "ODD"], 2), (["--exchange", "none"], 0),
+                           (["--exchange", "none", "--reason", "odd", "--older-than", "1s"], 0)):
+        assert dead("list", *options, lines=lines) == (NEAR, count + 1), options
+    assert dead("list", "--discarded", lines=0) == (0, count + 1)
+    assert dead("show", rare[0], lines=24)[1] == 0
+    assert dead("show", rare[1], lines=24) == (0, count + 1)
+    assert dead("retry", "--all", "--dry-run", lines=1) == (0, count + 1)
+    assert dead("discard", "--dry-run", 1, 2, 3, lines=1) == (3, 0)
 
 
 @pytest.mark.time_limit(TIMEOUT * 2)
