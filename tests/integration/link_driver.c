@@ -9,7 +9,7 @@
 #include "amqp/link.h"
 
 /*
- * Drives the link for tests/integration/test_link.py: reads messages from
+ * Drives the link for tests/integration/test_link*.py: reads messages from
  * stdin, a JSON object a line, publishes them, says on stdout what it sees, an
  * event a line, and ends with 0 when every message is settled.
  *

@@ -1,0 +1,139 @@
+"""A link and a broker that does what a real one does once in a year."""
+
+import socket
+
+import pika
+import pytest
+
+from driving import drive, driver_binary    # noqa: F401
+
+
+class Puppet:
+    """A broker that says what a test makes it say, on one connection."""
+
+    def __init__(self):
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"amqp://127.0.0.1:{self.listener.getsockname()[1]}?connection_timeout=500"
+        self.got = b""
+
+    def say(self, channel, *methods):
+        for method in methods:
+            self.connection.sendall(pika.frame.Method(channel, method).marshal())
+
+    def next_method(self):
+        while True:
+            used, frame = pika.frame.decode_frame(self.got)
+            self.got = self.got[used:]
+            if frame is None:
+                received = self.connection.recv(65536)
+                assert received, "closed"
+                self.got += received
+            elif isinstance(frame, pika.frame.Method):
+                return frame.method
+
+    def hear(self, method):
+        """Read up to a method of this class."""
+        while not isinstance(self.next_method(), method):
+            pass
+
+    def login(self):
+        self.connection, _ = self.listener.accept()
+        self.connection.settimeout(10)
+        assert self.connection.recv(8, socket.MSG_WAITALL) == b"AMQP\0\0\x09\x01"
+        spec = pika.spec
+        self.say(0, spec.Connection.Start(0, 9, {}, "PLAIN", "en_US"))
+        self.hear(spec.Connection.StartOk)
+        self.say(0, spec.Connection.Tune(2047, 131072, 0))
+        self.hear(spec.Connection.Open)
+        self.say(0, spec.Connection.OpenOk())
+        self.open_channel()
+
+    def open_channel(self):
+        self.hear(pika.spec.Channel.Open)
+        self.say(1, pika.spec.Channel.OpenOk())
+        self.hear(pika.spec.Confirm.Select)
+        self.say(1, pika.spec.Confirm.SelectOk())
+
+
+@pytest.fixture
+def puppet():
+    puppet = Puppet()
+    yield puppet
+    puppet.listener.close()
+
+
+def test_a_blocked_broker_may_take_its_time_to_open_a_channel(puppet, drive):
+    """It reads nothing during an alarm; never a reason to connect again."""
+    driver = drive([{"exchange": "", "routing_key": "x"}, {"id": 2, "exchange": "", "routing_key": "y"}],
+                   "--url", puppet.url, "--heartbeat", 0)
+    puppet.login()
+    puppet.hear(pika.spec.Basic.Publish)
+    puppet.say(0, pika.spec.Connection.Blocked("low on memory"))
+    puppet.say(1, pika.spec.Channel.Close(406, "PRECONDITION_FAILED - for a test", 60, 40))
+    puppet.hear(pika.spec.Channel.CloseOk)
+    puppet.hear(pika.spec.Channel.Open)
+    # Twice what it would be given otherwise.
+    driver.reader.join(1.3)
+    assert driver.names() == ["up", "blocked", "channel_closed", "named"]
+    puppet.say(0, pika.spec.Connection.Unblocked())
+    puppet.say(1, pika.spec.Channel.OpenOk())
+    puppet.hear(pika.spec.Confirm.Select)
+    puppet.say(1, pika.spec.Confirm.SelectOk())
+    puppet.hear(pika.spec.Basic.Publish)
+    puppet.say(1, pika.spec.Basic.Ack(1))
+    puppet.hear(pika.spec.Connection.Close)
+    puppet.say(0, pika.spec.Connection.CloseOk())
+    driver.end()
+    assert not driver.events("down")
+
+
+def test_a_broker_that_does_not_open_a_channel_again_is_left(puppet, drive):
+    driver = drive([{"exchange": "", "routing_key": "x"}, {"id": 2, "exchange": "", "routing_key": "y"}],
+                   "--url", puppet.url, "--heartbeat", 0, "--exit-on-down")
+    puppet.login()
+    puppet.hear(pika.spec.Basic.Publish)
+    puppet.say(1, pika.spec.Channel.Close(406, "PRECONDITION_FAILED - for a test", 60, 40))
+    puppet.hear(pika.spec.Channel.Open)
+    assert "in time" in driver.wait("down", timeout=5)[0]["text"]
+
+
+def test_a_nack_leads_to_a_new_channel_once_all_is_settled(puppet, drive):
+    spec = pika.spec
+    # As many as a window of 1 lets through at once, and some more.
+    driver = drive([{"exchange": "", "routing_key": "x", "count": 64 + 6}], "--url", puppet.url, "--heartbeat", 0,
+                   "--window", 1)
+    puppet.login()
+    for _ in range(64):
+        puppet.hear(spec.Basic.Publish)
+    puppet.say(1, spec.Basic.Nack(1))
+    driver.wait("nacked")
+    # There is room for one, and it is not used.
+    puppet.say(1, spec.Basic.Ack(64, multiple=True))
+    assert isinstance(puppet.next_method(), spec.Channel.Close)
+    assert len(driver.wait("confirmed", 63)) == 63
+    puppet.say(1, spec.Channel.CloseOk())
+    puppet.open_channel()
+    for _ in range(6):
+        assert isinstance(puppet.next_method(), spec.Basic.Publish)
+    puppet.say(1, spec.Basic.Ack(6, multiple=True))
+    puppet.hear(spec.Connection.Close)
+    puppet.say(0, spec.Connection.CloseOk())
+    driver.end()
+    assert driver.names().count("up") == 1 and not driver.events("down")
+
+
+def test_a_nack_among_what_is_never_confirmed_stops_nothing(puppet, drive):
+    """The channel is kept when the wait takes too long."""
+    spec = pika.spec
+    driver = drive([{"exchange": "", "routing_key": "x", "count": 64 + 2}], "--url", puppet.url, "--heartbeat", 0,
+                   "--window", 1)
+    puppet.login()
+    for _ in range(64):
+        puppet.hear(spec.Basic.Publish)
+    puppet.say(1, spec.Basic.Nack(1), spec.Basic.Ack(2))
+    for _ in range(2):
+        assert isinstance(puppet.next_method(), spec.Basic.Publish)
+    puppet.say(1, spec.Basic.Ack(66, multiple=True))
+    puppet.hear(spec.Connection.Close)
+    puppet.say(0, spec.Connection.CloseOk())
+    driver.end()
