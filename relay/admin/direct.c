@@ -106,3 +106,16 @@ direct_run(PGconn * conn, const char * sql, struct error * e)
 	PQclear(result);
 	return (failed);
 }
+
+void
+direct_name_grant(PGconn * conn, const char * schema, const char * function, struct error * e)
+{
+	const char * role = PQuser(conn);
+	char * literal;
+
+	if (strcmp(e->sqlstate, "42501") != 0 ||
+	    (literal = PQescapeLiteral(conn, role, strlen(role))) == NULL)
+		return;
+	error_remedy(e, "as the owner of the schema: SELECT %s.%s(%s)", schema, function, literal);
+	PQfreemem(literal);
+}

@@ -45,4 +45,11 @@ PGresult * direct_query_binary(PGconn * conn, const char * sql, int count,
  */
 int direct_run(PGconn * conn, const char * sql, struct error * e);
 
+/**
+ * direct_name_grant(conn, schema, function, e):
+ * If ${e} says that this role lacks a right, make its remedy the statement that
+ * gives it: SELECT ${schema}.${function}('the role').
+ */
+void direct_name_grant(PGconn * conn, const char * schema, const char * function, struct error * e);
+
 #endif /* ADMIN_DIRECT_H */

@@ -39,22 +39,6 @@ oneshot_who(struct oneshot * oneshot)
 	gethostname(oneshot->host, sizeof(oneshot->host) - 1);
 }
 
-/* A role without a right is told which statement gives it; sqlerror.c knows neither line nor names. */
-static void
-oneshot_name_grant(const struct oneshot * oneshot, struct error * e)
-{
-	const char * role = PQuser(oneshot->conn);
-	char * literal;
-
-	if (strcmp(e->sqlstate, "42501") != 0 ||
-	    (literal = PQescapeLiteral(oneshot->conn, role, strlen(role))) == NULL)
-		return;
-	error_remedy(e, "as the owner of the schema: SELECT %s.%s(%s)", oneshot->options.schema,
-	    strcmp(oneshot->options.word, "inbox") == 0 ? "grant_consumer" : "grant_relay",
-	    literal);
-	PQfreemem(literal);
-}
-
 static PGresult *
 oneshot_query(struct oneshot * oneshot, const char * sql, int count,
     const char * const * parameters, struct error * e)
@@ -62,7 +46,9 @@ oneshot_query(struct oneshot * oneshot, const char * sql, int count,
 	PGresult * result = direct_query(oneshot->conn, sql, count, parameters, e);
 
 	if (result == NULL)
-		oneshot_name_grant(oneshot, e);
+		direct_name_grant(oneshot->conn, oneshot->options.schema,
+		    strcmp(oneshot->options.word, "inbox") == 0 ? "grant_consumer" : "grant_relay",
+		    e);
 	return (result);
 }
 

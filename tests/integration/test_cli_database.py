@@ -276,6 +276,12 @@ def outbox(db):
     return db
 
 
+def test_a_role_without_rights_is_told_which_statement_gives_them(outbox):
+    with sqldb.role() as nobody:
+        for words in (["status"], ["message", "show", "1"], ["dead", "list"]):
+            assert f"SELECT outbox.grant_relay('{nobody}')" in command(outbox, *words, code=77, user=nobody)
+
+
 def mark(db, target="pg_current_snapshot()"):
     db.rows(f"INSERT INTO outbox.sent SELECT coalesce((SELECT max(seq) FROM outbox.sent), 0) + 1, clock_timestamp(), {target},"
             " NULL, 0, (SELECT coalesce(max(id), 0) FROM outbox.message), (SELECT coalesce(max(id), 0) FROM outbox.message), 1, 1, 1, 1"
