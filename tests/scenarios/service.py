@@ -73,11 +73,14 @@ class Service:
     def run(self):
         """Until SIGTERM: what is being handled then is finished, the rest stays in the queue."""
         signal.signal(signal.SIGTERM, self.stop)
+        said = None
         while not self.stopping:
             try:
                 self.serve()
             except (pika.exceptions.AMQPError, psycopg2.OperationalError, psycopg2.InterfaceError) as failure:
-                print(f"{self.name}: {failure!r}; connecting again", file=sys.stderr)
+                if repr(failure) != said:    # once, not at each attempt
+                    said = repr(failure)
+                    print(f"{self.name}: {said}; connecting again", file=sys.stderr)
                 time.sleep(RECONNECT_PAUSE_S)
 
     def stop(self, *_):

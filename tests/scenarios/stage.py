@@ -188,11 +188,11 @@ class Stage:
         """Those of relay and services, as an administrator or a restart of the server does; not those of service()."""
         self.server().execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename IN (%s, %s)"
                               " AND application_name <> %s",
-                              [f"{self.name}_service", f"{self.name}_relay", self.script])
+                              [f"{self.name}_service", f"{self.name}_relay", self.name])
 
     def service(self):
         """A connection with the rights of a service, for "with": a transaction."""
-        return psycopg2.connect(self.dsn("service"), application_name=self.script)
+        return psycopg2.connect(self.dsn("service"), application_name=self.name)
 
     def query(self, sql, parameters=None):
         with self.database.cursor() as cursor:
