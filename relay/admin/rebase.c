@@ -36,9 +36,12 @@ struct rebase {
 	int64_t seq; /* of the mark that was looked at; 0: none */
 };
 
+/* As direct_query and direct_query_binary. */
+typedef PGresult * rebase_query(PGconn *, const char *, int, const char * const *, struct error *);
+
 static PGresult *
-rebase_ask(struct rebase * rebase, const char * text, int count, const char * const * parameters,
-    struct error * e)
+rebase_ask_by(rebase_query * query, const struct rebase * rebase, const char * text, int count,
+    const char * const * parameters, struct error * e)
 {
 	char * sql = sql_in_schema(text, rebase->options.schema);
 	PGresult * result;
@@ -47,12 +50,19 @@ rebase_ask(struct rebase * rebase, const char * text, int count, const char * co
 		error_set(e, EXIT_BUG, "out of memory");
 		return (NULL);
 	}
-	result = direct_query(rebase->conn, sql, count, parameters, e);
+	result = query(rebase->conn, sql, count, parameters, e);
 	free(sql);
 	return (result);
 }
 
-/* The same; how many rows it changed in ${*changed} (may be NULL).  0, or -1 with ${e}. */
+static PGresult *
+rebase_ask(struct rebase * rebase, const char * text, int count, const char * const * parameters,
+    struct error * e)
+{
+	return (rebase_ask_by(direct_query, rebase, text, count, parameters, e));
+}
+
+/* Likewise; how many rows it changed in ${*changed} (may be NULL).  0, or -1 with ${e}. */
 static int
 rebase_do(struct rebase * rebase, const char * text, const char * parameter, int64_t * changed,
     struct error * e)
@@ -69,19 +79,9 @@ rebase_do(struct rebase * rebase, const char * text, const char * parameter, int
 
 /* As the guard's checks expect it. */
 static PGresult *
-rebase_ask_binary(struct rebase * rebase, const char * text, int count,
-    const char * const * parameters, struct error * e)
+rebase_ask_binary(struct rebase * rebase, const char * text, struct error * e)
 {
-	char * sql = sql_in_schema(text, rebase->options.schema);
-	PGresult * result;
-
-	if (sql == NULL) {
-		error_set(e, EXIT_BUG, "out of memory");
-		return (NULL);
-	}
-	result = direct_query_binary(rebase->conn, sql, count, parameters, e);
-	free(sql);
-	return (result);
+	return (rebase_ask_by(direct_query_binary, rebase, text, 0, NULL, e));
 }
 
 static int
@@ -119,7 +119,7 @@ rebase_check(struct rebase * rebase, struct error * e)
 	PQclear(result);
 	if (failed || rebase_check_owner(rebase, e))
 		return (-1);
-	if ((result = rebase_ask_binary(rebase, guard_schema_sql, 0, NULL, e)) == NULL)
+	if ((result = rebase_ask_binary(rebase, guard_schema_sql, e)) == NULL)
 		return (-1);
 	failed = guard_check_schema(result, schema, &found, e);
 	PQclear(result);
@@ -179,7 +179,7 @@ rebase_database(const struct rebase * rebase)
 int
 rebase_look(struct rebase * rebase, struct error * why, struct error * e)
 {
-	PGresult * result = rebase_ask_binary(rebase, guard_record_sql, 0, NULL, e);
+	PGresult * result = rebase_ask_binary(rebase, guard_record_sql, e);
 	struct guard_record record;
 	int needed;
 
