@@ -79,6 +79,35 @@ read_list(struct loading * l, const struct setting * setting, const char * value
 	loading_list(l, setting, texts, count, origin);
 }
 
+/* "[a, b]", as the file has it: no entry that we know begins with a bracket. */
+static void
+read_bracketed(struct loading * l, const struct setting * setting, const char * value,
+    struct origin * origin)
+{
+	struct pool nodes = {0};
+	unsigned int errors = l->report->errors;
+	const char * texts[SCHEMA_LIST_MAX];
+	const struct node * node = document_read(&nodes, l->report, origin->place.source, value,
+	    strlen(value));
+	size_t count = 0;
+
+	if (l->report->errors > errors || node == NULL)
+		goto done;
+	for (const struct node * n = node->first; n != NULL && count < SCHEMA_LIST_MAX;
+	     n = n->next) {
+		if (node->kind != NODE_LIST || n->kind != NODE_SCALAR || node_is_null(n)) {
+			report_error(l->report, origin->place, NULL,
+			    "an entry of %s must be a text", setting->key);
+			goto done;
+		}
+		origin->items[count] = origin->place;
+		texts[count++] = n->text;
+	}
+	loading_list(l, setting, texts, node->count, origin);
+done:
+	pool_free(&nodes);
+}
+
 static void
 read_maps(struct loading * l, const struct setting * setting, const char * value,
     const struct origin * origin)
@@ -105,7 +134,9 @@ read_variable(struct loading * l, const struct setting * setting, const char * n
 		l->report->out_of_memory = true;
 		return;
 	}
-	if (setting->type == SETTING_STRINGS)
+	if (setting->type == SETTING_STRINGS && *value == '[')
+		read_bracketed(l, setting, value, &origin);
+	else if (setting->type == SETTING_STRINGS)
 		read_list(l, setting, value, &origin);
 	else if (setting->type == SETTING_MAPS)
 		read_maps(l, setting, value, &origin);

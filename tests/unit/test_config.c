@@ -517,6 +517,29 @@ the_environment_beats_the_file(void ** state)
 }
 
 static void
+a_list_of_texts_in_the_environment_may_be_written_as_in_the_file(void ** state)
+{
+	static char * const wrong[] = {"OUTBOX_RELAY_RABBITMQ_URLS=[\"amqp://a\"",
+	    "OUTBOX_RELAY_RABBITMQ_URLS=[]", "OUTBOX_RELAY_RABBITMQ_URLS=[[amqp://a]]",
+	    "OUTBOX_RELAY_RABBITMQ_URLS=[null]", "OUTBOX_RELAY_RABBITMQ_URLS=[{a: b}]",
+	    "OUTBOX_RELAY_RABBITMQ_URLS=[amqp://a]: b"};
+	struct loaded l;
+
+	(void)state;
+	load(&l, "", ENVIRONMENT("OUTBOX_RELAY_RABBITMQ_URLS=[\"amqp://a/x,y\", 'amqp://b']"));
+	assert_int_equal(l.result, 0);
+	assert_int_equal(l.config.rabbitmq.url_count, 2);
+	assert_string_equal(l.config.rabbitmq.urls[0], "amqp://a/x,y");
+	assert_string_equal(l.config.rabbitmq.urls[1], "amqp://b");
+	drop(&l);
+	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+		load(&l, "", ENVIRONMENT(wrong[i]));
+		assert_int_not_equal(l.result, 0);
+		drop(&l);
+	}
+}
+
+static void
 a_lowered_window_lowers_the_usual_batch(void ** state)
 {
 	struct loaded l;
@@ -629,6 +652,7 @@ main(void)
 	    cmocka_unit_test(a_missing_file_counts_only_when_it_was_named),
 	    cmocka_unit_test(variables_are_filled_in_once),
 	    cmocka_unit_test(the_environment_beats_the_file),
+	    cmocka_unit_test(a_list_of_texts_in_the_environment_may_be_written_as_in_the_file),
 	    cmocka_unit_test(a_lowered_window_lowers_the_usual_batch),
 	    cmocka_unit_test(credentials_and_neighbours_are_found),
 	    cmocka_unit_test(a_password_that_everybody_may_read_is_a_warning),
