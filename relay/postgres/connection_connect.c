@@ -63,8 +63,11 @@ connection_begin_to_connect(struct connection * connection, clock_ns now)
 	connection->conn = PQconnectStartParams(keywords, values, 1);
 	dsn_free_hosts(&hosts);
 	explicit_bzero(password, sizeof(password));
-	if (connection->conn != NULL)
+	if (connection->conn != NULL) {
 		PQsetNoticeReceiver(connection->conn, connection_take_notice, connection);
+		/* With the state's number: the words may be of any language. */
+		PQsetErrorVerbosity(connection->conn, PQERRORS_VERBOSE);
+	}
 	connection->polling = PGRES_POLLING_WRITING;
 	connection->host = NULL;
 	if (connection->conn == NULL || PQstatus(connection->conn) == CONNECTION_BAD)
@@ -156,6 +159,7 @@ connection_go_on_connecting(struct connection * connection, clock_ns now)
 		}
 		if (connection->polling == PGRES_POLLING_OK) {
 			connection->state = OPEN;
+			PQsetErrorVerbosity(connection->conn, PQERRORS_DEFAULT);
 			if (PQsetnonblocking(connection->conn, 1) ||
 			    PQenterPipelineMode(connection->conn) != 1) {
 				connection_note_failure(connection);

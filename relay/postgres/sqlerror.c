@@ -1,7 +1,9 @@
 /*
- * libpq tells why a connection failed in words alone, so its reasons are
- * recognised by the server's untranslated phrases; what is not recognised is
- * "unreachable", which is retried.
+ * libpq tells why a connection failed in words, so its reasons are recognised
+ * by the server's untranslated phrases.  A server that speaks another language
+ * (lc_messages) is understood by the number of the state, if the connection is
+ * asked for it (PQERRORS_VERBOSE).  What is not recognised is "unreachable",
+ * which is retried.
  *
  * With several hosts libpq goes on to the next after one that is away, starting
  * or a standby, and stops at any other refusal: the last host's words decide.
@@ -10,7 +12,11 @@
  */
 #include "postgres/sqlerror.h"
 
+#include <ctype.h>
+#include <stdbool.h>
 #include <string.h>
+
+#define STATE_LENGTH 5 /* of a SQLSTATE */
 
 struct reason {
 	const char * phrase;
@@ -56,6 +62,21 @@ static const struct reason connection_reasons[] = {
 	" by nobody else (chmod 600)"},
 };
 
+/* These may be several of the above. */
+static const struct reason connection_states[] = {
+    {"28P01", EXIT_PERMISSION,
+	"check the user and the password in postgres.dsn, or postgres.password_file"},
+    {"28000", EXIT_PERMISSION,
+	"check that the role exists and may log in, and the server's pg_hba.conf"},
+    {"3D000", EXIT_CONFIGURATION, "correct postgres.dsn, or create the database that it names"},
+    {"42501", EXIT_PERMISSION, "GRANT CONNECT ON DATABASE to the relay's role"},
+    {"53300", EXIT_UNREACHABLE,
+	"end idle sessions, or raise max_connections or the CONNECTION LIMIT of role and database:"
+	" a relay needs two"},
+    {"57P03", EXIT_UNREACHABLE,
+	"none needed, unless it lasts: the server starts, stops or recovers"},
+};
+
 static const struct reason standby_reason = {NULL, EXIT_CONFIGURATION,
     "the relay needs the primary: name it, or all hosts, in postgres.dsn"};
 static const char * const standby_phrases[] = {"session is read-only", "server is in hot standby"};
@@ -98,6 +119,62 @@ last_host(const char * text, size_t * hosts)
 	return (last);
 }
 
+/*
+ * "FATAL:  28P01: words", and behind them "LOCATION:  function, file.c:335": where
+ * the five characters of the state stand in ${text}, or NULL.
+ */
+static const char *
+find_state(const char * text)
+{
+	const char * at = text;
+
+	while ((at = strstr(at, ":  ")) != NULL) {
+		size_t length = 0;
+
+		at += 3;
+		while (isdigit((unsigned char)at[length]) || isupper((unsigned char)at[length]))
+			length++;
+		if (length == STATE_LENGTH && strncmp(at + length, ": ", 2) == 0)
+			return (at);
+	}
+	return (NULL);
+}
+
+/* "...: function, file.c:335", whatever it begins with. */
+static bool
+is_location(const char * line, size_t length)
+{
+	while (length > 0 && isdigit((unsigned char)line[length - 1]))
+		length--;
+	return (length >= 3 && strncmp(line + length - 3, ".c:", 3) == 0);
+}
+
+/* Without what is of no use to a person: states, and where in the server's source it was. */
+static void
+leave_out_details(const char * text, char * plain, size_t size)
+{
+	const char * state = find_state(text);
+	size_t used = 0;
+
+	while (*text != '\0' && used + 1 < size) {
+		size_t length = strcspn(text, "\n");
+
+		if (text[length] == '\n')
+			length++;
+		if (!is_location(text, length - (text[length - 1] == '\n'))) {
+			for (size_t i = 0; i < length && used + 1 < size; i++) {
+				if (text + i == state)
+					i += STATE_LENGTH + 2;
+				plain[used++] = text[i];
+			}
+		}
+		text += length;
+		if (state != NULL && state < text)
+			state = find_state(text);
+	}
+	plain[used] = '\0';
+}
+
 static const struct reason *
 connection_reason(const char * words)
 {
@@ -110,16 +187,34 @@ connection_reason(const char * words)
 	return (NULL);
 }
 
+static const struct reason *
+connection_state(const char * state)
+{
+	for (size_t i = 0;
+	     state != NULL && i < sizeof(connection_states) / sizeof(connection_states[0]); i++)
+		if (strncmp(state, connection_states[i].phrase, STATE_LENGTH) == 0)
+			return (&connection_states[i]);
+	return (NULL);
+}
+
 void
 sqlerror_from_words(struct error * e, const char * text)
 {
 	size_t hosts;
 	const char * words = last_host(text, &hosts);
 	const struct reason * reason = connection_reason(words);
+	const char * state = find_state(words);
+	char plain[ERROR_TEXT_MAX];
+	const char * missing = strstr(words, "does not exist");
 
+	leave_out_details(text, plain, sizeof(plain));
 	error_set(e, EXIT_UNREACHABLE, "Postgres: %s",
-	    text[0] == '\0' ? "the connection is lost" : text);
+	    plain[0] == '\0' ? "the connection is lost" : plain);
+	if (state != NULL)
+		memcpy(e->sqlstate, state, STATE_LENGTH);
 	trim(e->text);
+	if (reason == NULL && missing == NULL)
+		reason = connection_state(state);
 	if (reason != NULL) {
 		e->code = reason == &standby_reason && hosts > 1 ? EXIT_UNREACHABLE : reason->code;
 		error_remedy(e, "%s", reason->remedy);
@@ -127,7 +222,7 @@ sqlerror_from_words(struct error * e, const char * text)
 	}
 	error_remedy(e, "check that the server runs and that postgres.dsn names it");
 	/* 'database "x" does not exist', 'role "x" does not exist' */
-	if (strstr(words, "FATAL") != NULL && strstr(words, "does not exist") != NULL) {
+	if (strstr(words, "FATAL") != NULL && missing != NULL) {
 		e->code = strstr(words, "role \"") != NULL ? EXIT_PERMISSION : EXIT_CONFIGURATION;
 		error_remedy(e, "correct postgres.dsn, or create what it names");
 	}

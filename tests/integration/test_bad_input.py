@@ -191,6 +191,28 @@ def test_a_standby_server(cluster, relay, attributes):
             config={"postgres": {"dsn": cluster.dsn() + attributes}, "rabbitmq": {"urls": ["amqp://127.0.0.1:1"]}})
 
 
+@pytest.fixture
+def german(stack):
+    """A server whose messages are in German, as where the whole machine is."""
+    cluster = Cluster(stack.env["POSTGRES_BIN"], lc_messages="de_DE.UTF-8")
+    locale = ["localedef", "-i", "de_DE", "-f", "UTF-8", cluster.directory / "de_DE.UTF-8"]
+    cluster.env = {"LOCPATH": str(cluster.directory)}
+    if subprocess.run(locale, capture_output=True).returncode == 0:
+        cluster.start()
+        yield cluster
+    cluster.remove()
+    if cluster.process is None:
+        pytest.skip("the package locales is not installed")
+
+
+def test_a_server_that_speaks_another_language_is_understood(german, relay):
+    """Its words are told as they are; what they mean, the number of their state says."""
+    def dsn(**more):
+        return {"postgres": {"dsn": psycopg2.extensions.make_dsn(german.dsn(), **more)}}
+    refused(relay, PERMISSION, "Rolle »nobody« existiert nicht", "may log in", config=dsn(user="nobody"))
+    refused(relay, CONFIGURATION, "Datenbank »nothing« existiert nicht", "create the database", config=dsn(dbname="nothing"))
+
+
 def test_the_primary_is_found_behind_a_standby(cluster, database, broker, relay):
     cluster.execute(f"CREATE ROLE {database.roles['relay']} LOGIN")
     cluster.execute(f"CREATE DATABASE {database.name}")

@@ -71,11 +71,58 @@ what_a_failed_connection_says_is_understood(void ** state)
 	}
 }
 
+/* lc_messages of the server, with PQERRORS_VERBOSE. */
+static const struct {
+	const char * text;
+	enum exit_code code;
+	const char * sqlstate;
+	const char * told;
+} translated[] = {
+    {HOST(1) "FATAL:  28P01: Passwort-Authentifizierung für Benutzer »relay« fehlgeschlagen\n"
+	     "ORT:  auth_failed, auth.c:335\n",
+	EXIT_PERMISSION, "28P01",
+	"Postgres: " HOST(
+	    1) "FATAL:  Passwort-Authentifizierung für Benutzer »relay« fehlgeschlagen"},
+    {HOST(1) "FATAL:  28000: Rolle »relay« existiert nicht\nORT:  InitializeSessionUserId, "
+	     "miscinit.c:721\n",
+	EXIT_PERMISSION, "28000", "Postgres: " HOST(1) "FATAL:  Rolle »relay« existiert nicht"},
+    {HOST(1) "FATAL:  3D000: la base de données « d » n'existe pas\n"
+	     "EMPLACEMENT :  InitPostgres, postinit.c:941\n",
+	EXIT_CONFIGURATION, "3D000",
+	"Postgres: " HOST(1) "FATAL:  la base de données « d » n'existe pas"},
+    {HOST(1) "FATAL:  57P03: das Datenbanksystem startet\nORT:  ProcessStartupPacket, "
+	     "postmaster.c:2361\n" HOST(
+		 2) "FATAL:  53300: tut mir leid, schon zu viele Verbindungen\n"
+		    "ORT:  InitProcess, proc.c:352\n",
+	EXIT_UNREACHABLE, "53300",
+	"Postgres: " HOST(1) "FATAL:  das Datenbanksystem startet " HOST(
+	    2) "FATAL:  tut mir leid, schon zu viele Verbindungen"},
+    {HOST(1) "FATAL:  28000: role \"relay\" is not permitted to log in\n"
+	     "LOCATION:  InitializeSessionUserId, miscinit.c:768\n",
+	EXIT_PERMISSION, "28000",
+	"Postgres: " HOST(1) "FATAL:  role \"relay\" is not permitted to log in"},
+};
+
+static void
+a_server_of_another_language_is_understood(void ** state)
+{
+	struct error e;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(translated) / sizeof(translated[0]); i++) {
+		sqlerror_from_words(&e, translated[i].text);
+		assert_int_equal(e.code, translated[i].code);
+		assert_string_equal(e.sqlstate, translated[i].sqlstate);
+		assert_string_equal(e.text, translated[i].told);
+	}
+}
+
 int
 main(void)
 {
 	const struct CMUnitTest tests[] = {
 	    cmocka_unit_test(what_a_failed_connection_says_is_understood),
+	    cmocka_unit_test(a_server_of_another_language_is_understood),
 	};
 
 	return (cmocka_run_group_tests(tests, NULL, NULL));
