@@ -11,6 +11,7 @@
 
 #include "amqp/rabbitmq.h"
 #include "base/bytes.h"
+#include "core/message.h"
 
 /*
  * What the fuzz targets share.  A target is one file here, named after what it
@@ -63,9 +64,14 @@ input_bytes(struct input * in, size_t size)
  * What headers become, said once more and in another way (reference.c), so
  * that the code and its check cannot share a mistake.
  */
+#define REFERENCE_EVENTS 6
 struct reference {
-	json_t * object;  /* of the headers; NULL: none */
-	const char * why; /* they cannot be sent; NULL: they can */
+	json_t * object;                            /* of the headers; NULL: none */
+	const char * why;                           /* they cannot be sent; NULL: they can */
+	amqp_table_entry_t event[REFERENCE_EVENTS]; /* CloudEvents attributes behind them */
+	size_t event_count;
+	char id[40];
+	char time[40];
 };
 
 /**
@@ -73,6 +79,13 @@ struct reference {
  * What is to become of the headers ${text} (BYTES_NONE: none).
  */
 struct reference reference_read(struct bytes text);
+
+/**
+ * reference_event(r, message, source):
+ * ${message} with the headers ${r} is sent as a CloudEvent of ${source} (NULL: it is
+ * not).  Pointers into all of them are kept.
+ */
+void reference_event(struct reference * r, const struct message * message, const char * source);
 
 /**
  * reference_free(r):
@@ -88,8 +101,8 @@ size_t reference_size(const struct reference * r, const amqp_table_entry_t * own
 
 /**
  * reference_compare(r, own, own_count, table):
- * Abort unless ${table}, as decoded by rabbitmq-c, has ${own} and the headers,
- * in that order, and nothing else.
+ * Abort unless ${table}, as decoded by rabbitmq-c, has ${own}, the headers and the
+ * event's attributes, in that order, and nothing else.
  */
 void reference_compare(const struct reference * r, const amqp_table_entry_t * own, size_t own_count,
     const amqp_table_t * table);

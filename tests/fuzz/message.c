@@ -10,7 +10,9 @@
  * said is as in the one before.  Up to MESSAGES_MAX messages go into one
  * outbound, from there in pieces into rabbitmq-c's decoder, and must come out
  * field by field as they went in.  What was refused must have deserved it.
+ * "C1" in front of the first one makes all of them CloudEvents.
  */
+#define SOURCE "/fuzz"
 #define SEPARATOR '\x1e'
 #define MESSAGES_MAX 8
 #define STRETCHED_MAX 300000
@@ -133,7 +135,7 @@ compare_text(const amqp_basic_properties_t * p, amqp_flags_t flag, amqp_bytes_t 
 }
 
 static void
-compare_properties(const struct message * m, const amqp_basic_properties_t * p)
+compare_properties(const struct message * m, const amqp_basic_properties_t * p, const char * source)
 {
 	amqp_table_entry_t own[HEADERS_OWN];
 	size_t own_count = own_entries(m, own), i;
@@ -141,6 +143,7 @@ compare_properties(const struct message * m, const amqp_basic_properties_t * p)
 	char text[40], *end = text;
 	int64_t id;
 
+	reference_event(&r, m, source);
 	for (i = 0; i < 16; i++)
 		end += sprintf(end, "%s%02x", i == 4 || i == 6 || i == 8 || i == 10 ? "-" : "",
 		    m->message_id[i]);
@@ -198,7 +201,7 @@ take_frame(struct broker * b, const amqp_frame_t * frame)
 		CHECK(frame->frame_type == AMQP_FRAME_HEADER);
 		CHECK(frame->payload.properties.class_id == AMQP_BASIC_CLASS);
 		CHECK(frame->payload.properties.body_size == m->body.len);
-		compare_properties(m, frame->payload.properties.decoded);
+		compare_properties(m, frame->payload.properties.decoded, b->run->codec.cloudevents);
 		b->frame = 2;
 		b->body_at = 0;
 		break;
@@ -276,6 +279,7 @@ publish(struct run * run)
 	if (run->count == MESSAGES_MAX)
 		return;
 	r = reference_read(m->headers);
+	reference_event(&r, m, run->codec.cloudevents);
 	error_clear(&e);
 	switch (codec_publish(&run->codec, &run->out, m, &e)) {
 	case LINK_TAKEN:
@@ -294,6 +298,17 @@ publish(struct run * run)
 		break;
 	}
 	reference_free(&r);
+}
+
+static void
+choose_events(struct run * run, bool on)
+{
+	uint32_t frame_max = run->codec.frame_max;
+	bool mandatory = run->codec.mandatory;
+
+	codec_free(&run->codec);
+	codec_init(&run->codec, mandatory, on ? SOURCE : NULL);
+	run->codec.frame_max = frame_max;
 }
 
 static void
@@ -321,6 +336,10 @@ set_number(struct run * run, char letter, int64_t n, char argument)
 	case 'M':
 		if (run->count == 0)
 			run->codec.mandatory = n != 0;
+		break;
+	case 'C':
+		if (run->count == 0)
+			choose_events(run, n != 0);
 		break;
 	case 'F':
 		/* Agreed upon before anything is sent. */

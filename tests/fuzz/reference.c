@@ -1,6 +1,8 @@
 #include "fuzz.h"
 
 #include <string.h>
+#include <strings.h>
+#include <time.h>
 
 #include "amqp/headers.h"
 
@@ -50,6 +52,76 @@ reference_read(struct bytes text)
 	else
 		r.why = unfit(r.object, 1);
 	return (r);
+}
+
+/* A header that is a string; NULL: there is none. */
+static const char *
+text_of(const struct reference * r, const char * key)
+{
+	return (json_string_value(json_object_get(r->object, key)));
+}
+
+static void
+attribute(struct reference * r, const char * name, const char * value, size_t len)
+{
+	char colon[40];
+	const char * at = strchr(name, '_');
+
+	snprintf(colon, sizeof(colon), "%.*s:%s", (int)(at - name), name, at + 1);
+	if (len > 0 && json_object_get(r->object, name) == NULL &&
+	    json_object_get(r->object, colon) == NULL)
+		r->event[r->event_count++] = (amqp_table_entry_t){.key = amqp_cstring_bytes(name),
+		    .value = {.kind = AMQP_FIELD_KIND_UTF8,
+			.value.bytes = {.len = len, .bytes = (void *)(uintptr_t)value}}};
+}
+
+/* CloudEvents 1.0.2 and its AMQP binding; what replay kept of the original comes first. */
+static struct bytes
+event_type(const struct reference * r, const struct message * m)
+{
+	const char * key = text_of(r, "x-replayed-routing-key");
+	const char * exchange = text_of(r, "x-replayed-exchange");
+
+	if (m->type.len > 0)
+		return (m->type);
+	if (key == NULL)
+		return (m->routing_key.len > 0 ? m->routing_key : m->exchange);
+	if (key[0] != '\0')
+		return (bytes_from(key));
+	return (bytes_from(exchange == NULL ? "" : exchange));
+}
+
+void
+reference_event(struct reference * r, const struct message * m, const char * source)
+{
+	static const char structured[] = "application/cloudevents";
+	const char * written = text_of(r, "x-replayed-created-at");
+	struct bytes type = event_type(r, m);
+	time_t seconds = (time_t)m->timestamp_s;
+	struct tm t;
+	char * end = r->id;
+
+	if (source == NULL || r->why != NULL)
+		return;
+	if (m->content_type.len >= strlen(structured) &&
+	    strncasecmp(m->content_type.data, structured, strlen(structured)) == 0)
+		return;
+	if (type.len == 0 && json_object_get(r->object, "cloudEvents_type") == NULL &&
+	    json_object_get(r->object, "cloudEvents:type") == NULL)
+		return;
+	for (int i = 0; i < 16; i++)
+		end += sprintf(end, i == 4 || i == 6 || i == 8 || i == 10 ? "-%02x" : "%02x",
+		    m->message_id[i]);
+	if (written != NULL && strlen(written) > 19)
+		snprintf(r->time, sizeof(r->time), "%.19sZ", written);
+	else if (gmtime_r(&seconds, &t) != NULL)
+		strftime(r->time, sizeof(r->time), "%FT%TZ", &t);
+	attribute(r, "cloudEvents_specversion", "1.0", 3);
+	attribute(r, "cloudEvents_id", r->id, strlen(r->id));
+	attribute(r, "cloudEvents_source", source, strlen(source));
+	attribute(r, "cloudEvents_type", type.data, type.len);
+	attribute(r, "cloudEvents_time", r->time, strlen(r->time));
+	attribute(r, "cloudEvents_partitionkey", m->ordering_key.data, m->ordering_key.len);
 }
 
 void
@@ -110,6 +182,8 @@ reference_size(const struct reference * r, const amqp_table_entry_t * own, size_
 		size += 1 + own[i].key.len + 1 +
 		    (own[i].value.kind == AMQP_FIELD_KIND_UTF8 ? 4 + own[i].value.value.bytes.len :
 								 8);
+	for (i = 0; i < r->event_count; i++)
+		size += 1 + r->event[i].key.len + 1 + 4 + r->event[i].value.value.bytes.len;
 	json_object_foreach(r->object, key, child)
 	{
 		if (!is_own(key, own, own_count))
@@ -176,6 +250,28 @@ compare_entry(const amqp_table_entry_t * entry, const char * key, json_t * value
 	compare_value(&entry->value, value);
 }
 
+/* The next entries of ${table}. */
+static void
+compare_entries(const amqp_table_entry_t * expected, size_t count, const amqp_table_t * table,
+    int * at)
+{
+	CHECK((size_t)(table->num_entries - *at) >= count);
+	for (size_t i = 0; i < count; i++) {
+		const amqp_table_entry_t * entry = &table->entries[(*at)++];
+		amqp_bytes_t text = expected[i].value.value.bytes;
+
+		CHECK(entry->key.len == expected[i].key.len);
+		CHECK(memcmp(entry->key.bytes, expected[i].key.bytes, entry->key.len) == 0);
+		CHECK(entry->value.kind == expected[i].value.kind);
+		if (entry->value.kind == AMQP_FIELD_KIND_I64)
+			CHECK(entry->value.value.i64 == expected[i].value.value.i64);
+		else {
+			CHECK(entry->value.value.bytes.len == text.len);
+			CHECK(memcmp(entry->value.value.bytes.bytes, text.bytes, text.len) == 0);
+		}
+	}
+}
+
 void
 reference_compare(const struct reference * r, const amqp_table_entry_t * own, size_t own_count,
     const amqp_table_t * table)
@@ -183,23 +279,8 @@ reference_compare(const struct reference * r, const amqp_table_entry_t * own, si
 	const char * key;
 	json_t * child;
 	int at = 0;
-	size_t i;
 
-	CHECK((size_t)table->num_entries >= own_count);
-	for (i = 0; i < own_count; i++, at++) {
-		const amqp_table_entry_t * entry = &table->entries[at];
-
-		CHECK(entry->key.len == own[i].key.len);
-		CHECK(memcmp(entry->key.bytes, own[i].key.bytes, entry->key.len) == 0);
-		CHECK(entry->value.kind == own[i].value.kind);
-		if (entry->value.kind == AMQP_FIELD_KIND_I64)
-			CHECK(entry->value.value.i64 == own[i].value.value.i64);
-		else {
-			CHECK(entry->value.value.bytes.len == own[i].value.value.bytes.len);
-			CHECK(memcmp(entry->value.value.bytes.bytes, own[i].value.value.bytes.bytes,
-				  entry->value.value.bytes.len) == 0);
-		}
-	}
+	compare_entries(own, own_count, table, &at);
 	json_object_foreach(r->object, key, child)
 	{
 		if (!is_own(key, own, own_count)) {
@@ -207,6 +288,7 @@ reference_compare(const struct reference * r, const amqp_table_entry_t * own, si
 			compare_entry(&table->entries[at++], key, child);
 		}
 	}
+	compare_entries(r->event, r->event_count, table, &at);
 	CHECK(at == table->num_entries);
 }
 
