@@ -78,7 +78,8 @@ static const struct reason connection_states[] = {
 };
 
 static const struct reason standby_reason = {NULL, EXIT_CONFIGURATION,
-    "the relay needs the primary: name it, or all hosts, in postgres.dsn"};
+    "the relay needs the primary: name it, or all hosts, in postgres.dsn; of the primary itself,"
+    " of role or database, default_transaction_read_only must be off"};
 static const char * const standby_phrases[] = {"session is read-only", "server is in hot standby"};
 
 static const struct reason state_reasons[] = {

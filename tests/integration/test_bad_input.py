@@ -213,6 +213,12 @@ def test_a_server_that_speaks_another_language_is_understood(german, relay):
     refused(relay, CONFIGURATION, "Datenbank »nothing« existiert nicht", "create the database", config=dsn(dbname="nothing"))
 
 
+def test_a_role_that_only_reads(waiting, relay):
+    """libpq says of it what it says of a standby."""
+    waiting.execute(f"ALTER ROLE {waiting.roles['relay']} SET default_transaction_read_only = on", role="postgres")
+    refused(relay, CONFIGURATION, "session is read-only", "default_transaction_read_only", database=waiting)
+
+
 def test_the_primary_is_found_behind_a_standby(cluster, database, broker, relay):
     cluster.execute(f"CREATE ROLE {database.roles['relay']} LOGIN")
     cluster.execute(f"CREATE DATABASE {database.name}")
