@@ -88,6 +88,9 @@ static const struct reason state_reasons[] = {
     {"3F000", EXIT_CONFIGURATION, "apply the migrations: outbox-relay migrate up"},
     {"42P01", EXIT_CONFIGURATION, "apply the migrations: outbox-relay migrate up"},
     {"42883", EXIT_CONFIGURATION, "apply the migrations: outbox-relay migrate up"},
+    {"22P05", EXIT_UNREACHABLE,
+	"a row holds a character that UTF-8 lacks: as the owner, UPDATE the text of that row, which"
+	" is among the oldest pending or delayed ones"},
     {"53100", EXIT_UNREACHABLE, "free disk space on the Postgres server"},
     {"55P03", EXIT_UNREACHABLE,
 	"end what holds the lock: SELECT pg_blocking_pids(pid), * FROM pg_stat_activity WHERE"

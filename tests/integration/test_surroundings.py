@@ -81,6 +81,18 @@ def test_text_of_another_encoding_arrives_as_utf8(encoded, broker, relay):
     wait_until(lambda: encoded.query("SELECT pending, delayed, dead FROM outbox.backlog()") == [(0, 0, 2)])
 
 
+@pytest.mark.parametrize("encoded", ["WIN1252"], indirect=True)
+def test_a_character_that_utf8_lacks_is_told_with_what_helps(encoded, broker, relay):
+    """The server stores five bytes of this encoding that it then cannot send."""
+    queue = broker.queue()
+    write(encoded, (queue.encode(), b"a\x81b", None, None), (queue.encode(), b"next", None, None))
+    running = relay(config={"postgres": {"dsn": encoded.dsn("relay")}})
+    lost = running.wait_log("database_lost", sqlstate="22P05")
+    assert "UPDATE the text of that row" in lost["remedy"]
+    encoded.execute("UPDATE outbox.message SET payload_text = 'ab' WHERE id = 1")
+    assert [m.body for m in broker.take(queue, 2)] == [b"ab", b"next"]
+
+
 def test_row_security_hides_nothing_from_the_relay(database, broker, relay):
     """Rows that a policy hides would be passed over, and emptied away unsent."""
     queue = broker.queue()
