@@ -246,6 +246,8 @@ enum core_action_type
 core_next(struct core * core, clock_ns now, struct core_action * action)
 {
 	action->type = CORE_NOTHING;
+	if (core->lanes.shut == core->lanes.paused)
+		core->haste = 0;
 	park(core, now);
 	if (is_finished(core))
 		action->type = CORE_FINISHED;

@@ -35,6 +35,7 @@ core_on_source_down(struct core * core, clock_ns now)
 	discards_clear(&core->discards);
 	core->limit = CORE_SUSPECTS_MAX;
 	core->answered = 0;
+	core->haste = 0;
 	core->counts.unrecorded = 0;
 	core->source_up = false;
 	core->paused = false;
@@ -101,7 +102,8 @@ core_on_link_up(struct core * core, clock_ns now, enum core_link link)
 {
 	struct core_peer * peer = &core->links[link];
 
-	(void)now;
+	peer->connected = now;
+	peer->passed = core->serial;
 	peer->up = true;
 	peer->blocked = false;
 	peer->full = false;
@@ -209,6 +211,8 @@ core_on_settled(struct core * core, clock_ns now, uint64_t ticket, enum core_out
 	if (row->state != ROW_IN_FLIGHT || ticket_of(row, place) != ticket)
 		return;
 	since = row->since;
+	if (outcome != CORE_NOT_TAKEN && outcome != CORE_UNFIT)
+		flight_answered(core, now, row);
 	flight_end(core, place);
 	if (outcome == CORE_NOT_TAKEN) {
 		on_not_taken(core, place);

@@ -8,6 +8,13 @@
  * close suspects more often than confirm_timeout, and a silent queue there
  * would never be noticed.
  *
+ * Where one queue is silent others may be (a node has died), and one that
+ * freezes the link hides those behind it: to wait for each of them in turn as
+ * long as for the first one would stall everybody (S).  So while a queue is known
+ * to be silent, a link on which nothing at all is answered has less and less
+ * time.  One that answers, be it slowly, has all the time there is; and when a
+ * queue that was accused answers its probe, so has every link again.
+ *
  * Rows that were published before go first: they are counted in the window (D)
  * already, and need no room there.  Others need a place, and whoever takes one
  * keeps it until its mark.  A mark cannot pass a fresh row that is not
@@ -125,6 +132,8 @@ flight_begin(struct core * core, clock_ns now, uint32_t place, struct core_actio
 	if (!core->ring_was_last)
 		core->pool_turn = place + 1;
 
+	if (link->oldest == ROW_NONE)
+		link->stands = now;
 	row->state = ROW_IN_FLIGHT;
 	row->serial = ++core->serial;
 	row->since = now - row->waited;
@@ -184,6 +193,14 @@ waits_since(const struct core_peer * peer, const struct row * row)
 	return (peer->unblocked > row->since ? peer->unblocked : row->since);
 }
 
+clock_ns
+flight_waited(const struct core * core, clock_ns now, const struct row * row)
+{
+	const struct core_peer * peer = &core->links[row->link];
+
+	return (peer->blocked ? 0 : now - waits_since(peer, row));
+}
+
 void
 flight_interrupted(struct core * core, clock_ns now, enum core_link link, enum core_link next)
 {
@@ -193,13 +210,100 @@ flight_interrupted(struct core * core, clock_ns now, enum core_link link, enum c
 	while (peer->oldest != ROW_NONE) {
 		uint32_t place = peer->oldest;
 		struct row * row = rows_at(&core->rows, place);
-		clock_ns waited = peer->blocked ? 0 : now - waits_since(peer, row);
+		clock_ns waited = flight_waited(core, now, row);
 
 		flight_end(core, place);
 		row->waited = waited;
 		row->link = (uint8_t)next;
 		make_ready(core, place);
 	}
+}
+
+void
+flight_again(struct core * core, clock_ns now, enum core_link link)
+{
+	struct core_peer * peer = &core->links[link];
+
+	peer->up = false;
+	while (peer->oldest != ROW_NONE) {
+		uint32_t place = peer->oldest;
+		struct row * row = rows_at(&core->rows, place);
+		clock_ns waited = flight_passed(core, row) ? flight_waited(core, now, row) : 0;
+
+		flight_end(core, place);
+		row->waited = waited;
+		make_ready(core, place);
+	}
+}
+
+/* Serial numbers begin anew after 2^32. */
+static bool
+is_before(uint32_t a, uint32_t b)
+{
+	return ((int32_t)(a - b) < 0);
+}
+
+void
+flight_answered(struct core * core, clock_ns now, const struct row * row)
+{
+	struct core_peer * peer = &core->links[row->link];
+
+	peer->stands = now;
+	if (is_before(peer->passed, row->serial))
+		peer->passed = row->serial;
+}
+
+bool
+flight_passed(const struct core * core, const struct row * row)
+{
+	return (is_before(row->serial, core->links[row->link].passed));
+}
+
+static clock_ns
+latest(clock_ns a, clock_ns b)
+{
+	return (a > b ? a : b);
+}
+
+/* The time that a link may stand still is divided by this for each queue found silent,
+ * HASTE_MAX times at most; but it is never less than ... */
+#define HASTE_SHARE 4
+#define HASTE_LEAST CLOCK_MS(250)
+
+/* A probe has twice as much each time: its queue may just be slow (V). */
+static clock_ns
+patience(const struct core * core, uint32_t place)
+{
+	const struct row * row = rows_at(&core->rows, place);
+	clock_ns full = core->options.confirm_timeout;
+	clock_ns time = full;
+
+	for (uint8_t n = 0; n < core->haste; n++)
+		time /= HASTE_SHARE;
+	time = latest(time, HASTE_LEAST);
+	if (row->probes) {
+		uint16_t lane = lanes_probed_by(&core->lanes, place);
+
+		for (uint8_t n = core->lanes.breaker[lane].silences; n > 0 && time < full; n--)
+			time *= 2;
+	}
+	return (clock_min(time, full));
+}
+
+clock_ns
+flight_stands_until(const struct core * core, enum core_link link)
+{
+	const struct core_peer * peer = &core->links[link];
+	clock_ns stands = latest(peer->stands, peer->unblocked);
+	clock_ns time;
+
+	if (core->haste == 0 || peer->oldest == ROW_NONE || peer->blocked)
+		return (CLOCK_NEVER);
+	time = patience(core, peer->oldest);
+	/* Nothing came either shortly before or since: the link itself may be silent. */
+	if (later(latest(peer->heard, peer->connected), time) < stands)
+		return (CLOCK_NEVER);
+	return (later(stands, time));
 }
 
 clock_ns
@@ -209,6 +313,7 @@ flight_deadline(const struct core * core, enum core_link link)
 
 	if (peer->oldest == ROW_NONE || peer->blocked)
 		return (CLOCK_NEVER);
-	return (later(waits_since(peer, rows_at(&core->rows, peer->oldest)),
-	    core->options.confirm_timeout));
+	return (clock_min(flight_stands_until(core, link),
+	    later(waits_since(peer, rows_at(&core->rows, peer->oldest)),
+		core->options.confirm_timeout)));
 }

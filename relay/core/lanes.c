@@ -241,6 +241,13 @@ lanes_probed_by(const struct lanes * lanes, uint32_t place)
 }
 
 void
+lanes_probe_was_silent(struct lanes * lanes, uint16_t lane)
+{
+	if (lanes->breaker[lane].silences < UINT8_MAX)
+		lanes->breaker[lane].silences++;
+}
+
+void
 lanes_reopen(struct lanes * lanes, uint16_t lane, clock_ns probe_at)
 {
 	struct breaker * breaker = &lanes->breaker[lane];
@@ -257,6 +264,7 @@ lanes_drain(struct lanes * lanes, uint16_t lane)
 		return;
 	}
 	change(lanes, &lanes->breaker[lane], BREAKER_DRAINING);
+	lanes->breaker[lane].silences = 0;
 	lanes->breaker[lane].drained_to = INT64_MIN;
 	lanes->breaker[lane].drained = false;
 }

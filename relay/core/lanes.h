@@ -27,6 +27,7 @@ struct breaker {
 	uint8_t state;       /* enum breaker_state */
 	bool reported;       /* by the database or a person, and not probed yet */
 	bool paused;         /* by a person */
+	uint8_t silences;    /* probes in a row that were not answered in time */
 	bool drained;        /* draining: the last page was short */
 	uint32_t probe;      /* probing: place of its row */
 	uint32_t references; /* rows on their way there, or from there */
@@ -92,6 +93,12 @@ void lanes_probe(struct lanes * lanes, uint16_t lane, uint32_t place);
  * The lane which the row at ${place} probes.  There must be one.
  */
 uint16_t lanes_probed_by(const struct lanes * lanes, uint32_t place);
+
+/**
+ * lanes_probe_was_silent(lanes, lane):
+ * The probe of ${lane} was not answered in time.
+ */
+void lanes_probe_was_silent(struct lanes * lanes, uint16_t lane);
 
 /**
  * lanes_reopen(lanes, lane, probe_at) / lanes_drain(lanes, lane):

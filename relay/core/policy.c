@@ -1,5 +1,6 @@
 #include <assert.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "core/state.h"
 
@@ -258,8 +259,13 @@ policy_answered(struct core * core, uint32_t place)
 
 	/* A refusal, too, shows that its exchange and its queues are well. */
 	if (row->probes) {
+		uint16_t lane = lanes_probed_by(&core->lanes, place);
+
 		row->probes = false;
-		lanes_drain(&core->lanes, lanes_probed_by(&core->lanes, place));
+		/* It may have been accused in haste. */
+		if (core->lanes.breaker[lane].routing_key != NULL)
+			core->haste = 0;
+		lanes_drain(&core->lanes, lane);
 	}
 	if (row->link == CORE_SUSPECTS)
 		calm_down(core);
@@ -272,32 +278,76 @@ named(struct bytes name)
 	return (bytes_present(name) ? name : bytes_from(""));
 }
 
-void
-policy_silent(struct core * core, clock_ns now, enum core_link link)
+/* Its queue does not confirm; core->reason says so. */
+static void
+accuse(struct core * core, clock_ns now, uint32_t place)
 {
-	struct core_peer * peer = &core->links[link];
-	uint32_t place = peer->oldest;
 	const struct row * row = rows_at(&core->rows, place);
 	struct bytes exchange = named(row->message->exchange);
 	struct bytes routing_key = named(row->message->routing_key);
-	double seconds = (double)core->options.confirm_timeout / (double)CLOCK_S(1);
 	struct text * reason;
 
-	if (peer->heard <= row->since) {
-		snprintf(core->reason, sizeof(core->reason),
-		    "the broker has said nothing for %.3g s", seconds);
-	} else {
-		snprintf(core->reason, sizeof(core->reason),
-		    "no confirm within %.3g s: exchange \"%.*s\", routing key \"%.*s\"", seconds,
-		    (int)exchange.len, exchange.data, (int)routing_key.len, routing_key.data);
-		reason = text_for_people(bytes_from(core->reason));
-		flight_end(core, place);
-		policy_wait(core, now, place,
-		    lanes_open(&core->lanes, exchange, routing_key, reason, lanes_next_probe(now)),
-		    reason);
-		text_unref(reason);
-		if (link == CORE_SUSPECTS)
-			calm_down(core);
+	snprintf(core->reason, sizeof(core->reason),
+	    "no confirm within %.3g s: exchange \"%.*s\", routing key \"%.*s\"",
+	    (double)flight_waited(core, now, row) / (double)CLOCK_S(1), (int)exchange.len,
+	    exchange.data, (int)routing_key.len, routing_key.data);
+	reason = text_for_people(bytes_from(core->reason));
+	if (row->probes)
+		lanes_probe_was_silent(&core->lanes, lanes_probed_by(&core->lanes, place));
+	flight_end(core, place);
+	policy_wait(core, now, place,
+	    lanes_open(&core->lanes, exchange, routing_key, reason, lanes_next_probe(now)), reason);
+	text_unref(reason);
+}
+
+/* A queue that others were faster than for this share of the timeout is silent as well:
+ * not to wait for each of them in turn is worth one that was slow. */
+#define PASSED_SHARE 2
+
+/* Of those in flight on the link but ${first}, all that have waited for so long, and not
+ * for one before them; returns how many. */
+static uint32_t
+accuse_passed(struct core * core, clock_ns now, enum core_link link, uint32_t first)
+{
+	uint32_t count = 0;
+
+	for (uint32_t place = core->links[link].oldest, newer; place != ROW_NONE; place = newer) {
+		const struct row * row = rows_at(&core->rows, place);
+
+		newer = row->newer;
+		if (place == first || !flight_passed(core, row) ||
+		    flight_waited(core, now, row) < core->options.confirm_timeout / PASSED_SHARE)
+			continue;
+		accuse(core, now, place);
+		count++;
 	}
-	flight_lost(core, link);
+	return (count);
+}
+
+void
+policy_silent(struct core * core, clock_ns now, enum core_link link)
+{
+	const struct core_peer * peer = &core->links[link];
+	uint32_t place = peer->oldest;
+	const struct row * row = rows_at(&core->rows, place);
+	uint32_t others;
+
+	if (now < flight_stands_until(core, link) && peer->heard <= row->since) {
+		snprintf(core->reason, sizeof(core->reason),
+		    "the broker has said nothing for %.3g s",
+		    (double)core->options.confirm_timeout / (double)CLOCK_S(1));
+		flight_lost(core, link);
+		return;
+	}
+	others = accuse_passed(core, now, link, place);
+	accuse(core, now, place);
+	if (others > 0)
+		snprintf(core->reason + strlen(core->reason),
+		    sizeof(core->reason) - strlen(core->reason), ", and %u messages more",
+		    (unsigned int)others);
+	if (core->haste < HASTE_MAX)
+		core->haste++;
+	if (link == CORE_SUSPECTS)
+		calm_down(core);
+	flight_again(core, now, link);
 }

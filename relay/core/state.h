@@ -19,6 +19,8 @@
  * not delivered), marks.c and searches.c.
  */
 
+#define HASTE_MAX 2
+
 /* Rows that may be published: for the first time, or not. */
 enum { READY_NEW, READY_AGAIN, READY_SETS };
 
@@ -45,9 +47,14 @@ struct core {
 		bool full;
 		uint32_t in_flight;
 		uint32_t oldest, newest; /* in flight, in the order published */
+		uint32_t passed;         /* in flight and published before this: later ones
+		                            were answered since the link is up */
+		clock_ns stands;         /* since when none in flight was answered */
 		clock_ns unblocked;
 		clock_ns heard;
+		clock_ns connected;
 	} links[CORE_LINKS];
+	uint8_t haste;      /* to find silent queues beside those known: 0 to ... */
 	uint32_t limit;     /* most in flight on suspects */
 	uint32_t answered;  /* there, since the limit was changed */
 	uint32_t serial;    /* of the last publication */
@@ -184,7 +191,18 @@ void flight_lost(struct core * core, enum core_link link);
 /* ... because of a message: all go again on link next, and have waited so long
  * already. */
 void flight_interrupted(struct core * core, clock_ns now, enum core_link link, enum core_link next);
-/* When the oldest row in flight on the link has waited for too long. */
+/* ... because of a queue that is silent: what went there alone begins to wait anew. */
+void flight_again(struct core * core, clock_ns now, enum core_link link);
+/* The broker has answered for the row, which is in flight. */
+void flight_answered(struct core * core, clock_ns now, const struct row * row);
+/* For how long the row in flight has waited for its confirm, while it might have come. */
+clock_ns flight_waited(const struct core * core, clock_ns now, const struct row * row);
+/* Its queue alone is to blame if it has waited for long: later ones were answered. */
+bool flight_passed(const struct core * core, const struct row * row);
+/* When the link, which stands still, has done so for too long; CLOCK_NEVER if no queue is
+ * known to be silent, or the link may be. */
+clock_ns flight_stands_until(const struct core * core, enum core_link link);
+/* ... or the oldest row in flight on it has waited for too long. */
 clock_ns flight_deadline(const struct core * core, enum core_link link);
 
 /* ---- order.c ---- */

@@ -45,7 +45,7 @@ broker_publish(struct world * w, struct relay * relay, const struct core_action 
 	relay->expected.published++;
 	relay->expected.republished += action->publish.again;
 	v->publications++;
-	v->killed = false;
+	v->killed = v->passed = false;
 	v->link = (uint8_t)action->publish.link;
 	v->published_at = w->now;
 	world_say(w, "relay %u publishes id %d on %s%s", relay->number, (int)message->id,
@@ -166,11 +166,13 @@ broker_process(struct world * w, struct connection * c, uint32_t count)
 
 /* ---- its answers ---- */
 
+enum loss { LOST, RESET, CLOSED, CLOSED_BY_ANY };
+
 /* Nothing more will be heard of what is unsettled on this link. */
 static void
-forget_tickets(struct world * w, struct relay * relay, enum core_link link, bool closed,
-    bool unnamed)
+forget_tickets(struct world * w, struct relay * relay, enum core_link link, enum loss loss)
 {
+	bool unnamed = loss == CLOSED_BY_ANY;
 	uint32_t alone = WORLD_ROWS;
 	uint32_t count = 0;
 
@@ -183,7 +185,9 @@ forget_tickets(struct world * w, struct relay * relay, enum core_link link, bool
 		alone = n;
 		v->killed = true;
 		v->suspect |= unnamed;
-		v->waited = closed ? v->waited + w->now - v->published_at : 0;
+		v->waited = loss >= CLOSED || (loss == RESET && v->passed) ?
+		    v->waited + w->now - v->published_at :
+		    0;
 		if (one_in(w, 4))
 			relay->former_ticket = v->ticket;
 		v->ticket = 0;
@@ -224,10 +228,10 @@ tell_closed(struct world * w, struct relay * relay, enum core_link link)
 	}
 	if (is_in_flight(w, relay, link, named ? c->closing_exchange : WORLD_EXCHANGES)) {
 		relay->lane_known[c->closing_exchange][WORLD_QUEUES] = true;
-		forget_tickets(w, relay, link, true, false);
+		forget_tickets(w, relay, link, CLOSED);
 	} else {
 		relay->unnamed_close = true;
-		forget_tickets(w, relay, link, true, true);
+		forget_tickets(w, relay, link, CLOSED_BY_ANY);
 	}
 	c->count = 0;
 	c->up = false;
@@ -253,6 +257,9 @@ settle(struct world * w, struct relay * relay, struct connection * c, uint32_t a
 	c->count--;
 	memmove(&c->queue[at], &c->queue[at + 1], (c->count - at) * sizeof(p));
 	if (live) {
+		for (uint32_t n = 0; n < at; n++)
+			relay->views[c->queue[n].row].passed = true;
+		c->answered_at = w->now;
 		v->ticket = 0;
 		relay->expected.in_flight--;
 	} else {
@@ -341,8 +348,8 @@ broker_up(struct world * w, struct relay * relay, enum core_link link)
 	core_on_link_up(relay->core, w->now, link);
 }
 
-void
-broker_lost(struct world * w, struct relay * relay, enum core_link link)
+static void
+lose(struct world * w, struct relay * relay, enum core_link link, enum loss loss)
 {
 	struct connection * c = &relay->connections[link];
 	uint32_t sent = 0;
@@ -366,12 +373,24 @@ broker_lost(struct world * w, struct relay * relay, enum core_link link)
 		if (c->queue[n].state == SILENT && one_in(w, 2))
 			deliver(w, &c->queue[n]);
 	}
-	forget_tickets(w, relay, link, false, false);
+	forget_tickets(w, relay, link, loss);
 	c->count = 0;
 	c->up = c->blocked = c->full = false;
 	c->closing = CLOSING_NOT;
 	w->deaths++;
 	world_say(w, "relay %u: %s lost", relay->number, link_name(link));
+}
+
+void
+broker_lost(struct world * w, struct relay * relay, enum core_link link)
+{
+	lose(w, relay, link, LOST);
+}
+
+void
+broker_reset(struct world * w, struct relay * relay, enum core_link link)
+{
+	lose(w, relay, link, RESET);
 }
 
 /* ---- exchanges and queues come and go ---- */
@@ -426,6 +445,17 @@ broker_change(struct world * w)
 		world_say(w, "exchange %u is %s", e, forbid ? "forbidden" : "gone");
 	} else if (e + q > 0) { /* the first queue of all is always well */
 		change_queue(w, e, q);
+	}
+}
+
+void
+broker_lose_node(struct world * w)
+{
+	happened(w, EVENT_many_silent);
+	world_say(w, "a node of the broker is gone");
+	for (uint32_t n = 1; n < WORLD_EXCHANGES * WORLD_QUEUES; n++) {
+		if (!one_in(w, 4))
+			w->queues[n / WORLD_QUEUES][n % WORLD_QUEUES] = IS_SILENT;
 	}
 }
 

@@ -98,8 +98,8 @@ fault(struct world * w, struct relay * relay)
 	static const enum world_kind kinds[] = {KIND_link_loss, KIND_source_loss,
 	    KIND_server_restart, KIND_failover, KIND_lease, KIND_crash, KIND_freeze, KIND_freeze,
 	    KIND_stop, KIND_block, KIND_mute, KIND_jump, KIND_pause, KIND_discard,
-	    KIND_exchange_gone, KIND_forbidden, KIND_queue_silent, KIND_queue_refuses,
-	    KIND_unroutable};
+	    KIND_exchange_gone, KIND_forbidden, KIND_queue_silent, KIND_many_silent,
+	    KIND_queue_refuses, KIND_unroutable};
 	enum world_kind kind = kinds[below(w, sizeof(kinds) / sizeof(kinds[0]))];
 
 	if (!has(w, kind))
@@ -161,6 +161,9 @@ fault(struct world * w, struct relay * relay)
 		break;
 	case KIND_jump:
 		jump(w);
+		break;
+	case KIND_many_silent:
+		broker_lose_node(w);
 		break;
 	default:
 		broker_change(w);

@@ -60,7 +60,8 @@ choose_options(struct world * w)
 	w->kinds = one_in(w, 8) ? 0 : world_random(w) | (one_in(w, 4) ? world_random(w) : 0);
 	w->kinds &= ~w->knobs.without;
 	if (w->options.window < PROBE_WINDOW)
-		w->kinds &= ~(UINT64_C(1) << KIND_queue_silent | UINT64_C(1) << KIND_mute);
+		w->kinds &= ~(UINT64_C(1) << KIND_queue_silent | UINT64_C(1) << KIND_many_silent |
+		    UINT64_C(1) << KIND_mute);
 	w->relay_count = has(w, KIND_second_relay) ? 2 : 1;
 	world_say(w, "window %u, batch %u, %s, %s, %u attempts, confirm timeout %d ms, %u rows",
 	    w->options.window, w->options.batch, w->options.pipelined ? "pipelined" : "strict",
@@ -209,18 +210,17 @@ count_poisonous(const struct world * w)
 }
 
 /*
- * Each silent queue is found out by one confirm timeout; and who is suspected
- * with a poisonous message may have to wait behind a probe of one.
+ * All silent queues are found out within two confirm timeouts, but for a moment each;
+ * and who is suspected with a poisonous message may have to wait behind a probe of one.
  */
 static clock_ns
 bound_of_good(const struct world * w)
 {
-	uint32_t timeouts = count_silent(w) + 1;
+	uint32_t silent = count_silent(w);
+	uint32_t timeouts = silent == 0 ? 1 : 2 + count_poisonous(w);
 
-	if (timeouts > 1)
-		timeouts += count_poisonous(w);
 	return (CLOCK_MS(GOOD_MS) + timeouts * (w->options.confirm_timeout + CLOCK_MS(100)) +
-	    bound_of_window(w));
+	    silent * (promise_least_patience(w) + CLOCK_MS(100)) + bound_of_window(w));
 }
 
 /*

@@ -29,6 +29,7 @@
 	X(exchange_gone)  /* 404 */ \
 	X(forbidden)      /* 403 */ \
 	X(queue_silent)   /* a queue that never confirms */ \
+	X(many_silent)    /* ... many of them from the same moment on */ \
 	X(queue_refuses)  /* reject-publish */ \
 	X(unroutable)     /* a message, or a queue: returned */ \
 	X(poison)         /* a message that closes the channel, unnamed */ \
@@ -73,7 +74,7 @@ enum world_kind {
 	X(returned) X(acked_stale) X(acked_by_former_link) X(silence_ended) \
 	X(closed_named_main) X(closed_named_suspects) X(closed_unnamed_main) \
 	X(closed_unnamed_suspects) X(closed_forbidden) X(vanished_after_close) \
-	X(exchange_gone) X(exchange_back) X(queue_silent) X(queue_speaks) X(queue_refuses) \
+	X(exchange_gone) X(exchange_back) X(queue_silent) X(queue_speaks) X(many_silent) X(queue_refuses) \
 	X(queue_takes) X(queue_gone) X(queue_back) \
 	/* links */ \
 	X(link_lost_idle) X(link_lost_all_taken) X(link_lost_none_taken) X(link_lost_some_taken) \

@@ -317,27 +317,65 @@ promise_at_lane_search(struct world * w, const struct relay * relay, const struc
 
 /* ---- resets ---- */
 
+clock_ns
+promise_least_patience(const struct world * w)
+{
+	clock_ns time = w->options.confirm_timeout / 16;
+
+	return (clock_min(time > CLOCK_MS(250) ? time : CLOCK_MS(250), w->options.confirm_timeout));
+}
+
+/* Has it stood still for that long? */
+static bool
+stands_still(const struct world * w, const struct relay * relay, const struct connection * c,
+    const struct view * v)
+{
+	clock_ns since = v->published_at > c->since ? v->published_at : c->since;
+
+	if (c->answered_at > since)
+		since = c->answered_at;
+	for (uint32_t n = 0; n < WORLD_EXCHANGES * WORLD_QUEUES; n++) {
+		if (relay->lane_known[n / WORLD_QUEUES][n % WORLD_QUEUES])
+			return (w->now - since >= promise_least_patience(w));
+	}
+	return (false);
+}
+
+static clock_ns
+waited(const struct world * w, const struct connection * c, const struct view * v)
+{
+	return (w->now - (v->published_at > c->since ? v->published_at : c->since) + v->waited);
+}
+
 /* A confirm must be overdue; and who is to blame must have been published then. */
 void
 promise_at_reset(struct world * w, struct relay * relay, enum core_link link)
 {
 	const struct connection * c = &relay->connections[link];
-	clock_ns overdue = w->now - w->options.confirm_timeout;
+	bool first = true;
 
 	if (!c->up || c->blocked)
 		world_broken(w, "contract", "a link reset that is down or blocked");
 	for (uint32_t n = 0; n < c->count; n++) {
 		const struct view * v = &relay->views[c->queue[n].row];
 		const struct row * row = &w->rows[c->queue[n].row];
+		bool to_blame;
 
 		if (v->ticket != c->queue[n].ticket)
 			continue;
-		if ((v->published_at > c->since ? v->published_at : c->since) > overdue + v->waited)
-			world_broken(w, "H", "a link reset although id %d is not overdue",
-			    (int)row->id);
-		if (c->heard_at >= v->published_at - v->waited)
+		if (first) {
+			bool hasty = stands_still(w, relay, c, v);
+
+			if (!hasty && waited(w, c, v) < w->options.confirm_timeout)
+				world_broken(w, "H", "a link reset although id %d is not overdue",
+				    (int)row->id);
+			to_blame = hasty || c->heard_at >= v->published_at - v->waited;
+		} else
+			to_blame = v->passed && waited(w, c, v) >= w->options.confirm_timeout / 2;
+		first = false;
+		if (to_blame)
 			relay->lane_known[row->exchange][row->queue] = true;
-		return;
 	}
-	world_broken(w, "H", "a link reset although nothing is in flight");
+	if (first)
+		world_broken(w, "H", "a link reset although nothing is in flight");
 }

@@ -84,7 +84,7 @@ reset(struct world * w, struct relay * relay, enum core_link link)
 	happened(w, link == CORE_MAIN ? EVENT_core_reset_main : EVENT_core_reset_suspects);
 	world_say(w, "relay %u resets a link", relay->number);
 	promise_at_reset(w, relay, link);
-	broker_lost(w, relay, link);
+	broker_reset(w, relay, link);
 }
 
 void

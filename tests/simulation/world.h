@@ -108,6 +108,7 @@ struct view {
 	uint64_t ticket; /* unsettled; 0: none */
 	clock_ns published_at;
 	clock_ns waited; /* for a confirm, until the channel was closed */
+	bool passed;     /* one published later on the same link was answered */
 };
 
 enum request_kind { REQUEST_FETCH, REQUEST_LOOKUP, REQUEST_SEARCH, REQUEST_MARK };
@@ -165,6 +166,7 @@ struct connection {
 	uint8_t closing_exchange;
 	clock_ns since; /* of the confirm timeout: up, or unblocked */
 	clock_ns heard_at;
+	clock_ns answered_at; /* for any message */
 	struct publication {
 		uint32_t row;
 		uint64_t ticket;
@@ -377,8 +379,12 @@ void broker_settle(struct world * w, struct relay * relay, enum core_link link);
 void broker_up(struct world * w, struct relay * relay, enum core_link link);
 /* The connection is gone, with some of what it carried; the core is not told. */
 void broker_lost(struct world * w, struct relay * relay, enum core_link link);
+/* ... because the core wanted that. */
+void broker_reset(struct world * w, struct relay * relay, enum core_link link);
 bool broker_lane_is_sick(const struct world * w, const struct row * row);
 void broker_change(struct world * w);
+/* A node dies: some queues are silent from now on. */
+void broker_lose_node(struct world * w);
 void broker_heal(struct world * w);
 
 /* ---- relay.c ---- */
@@ -398,6 +404,8 @@ void promise_at_delivery(struct world * w, const struct publication * publicatio
 void promise_at_mark(struct world * w, struct relay * relay, const struct core_action * action);
 void promise_at_lane_search(struct world * w, const struct relay * relay, const struct lane * lane);
 void promise_at_reset(struct world * w, struct relay * relay, enum core_link link);
+/* Where a queue is known to be silent, a link may stand still for so long at least. */
+clock_ns promise_least_patience(const struct world * w);
 
 /* ---- standing.c ---- */
 
