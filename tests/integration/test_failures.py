@@ -149,6 +149,32 @@ def test_one_bad_row_keeps_nobody_else_waiting(database, broker, stack, relay, b
         suspend(stack, next(q for q in broker.queues if "silent" in q), "resume")
 
 
+def test_many_silent_queues_keep_nobody_else_waiting(database, broker, stack, relay):
+    """Each freezes the channel once it has taken so much, and hides the next one behind it."""
+    exchange = broker.exchange()
+    collector = Collector(broker.url, broker.queue(exchange=exchange))
+    silent = [broker.queue(f"silent{n}", kind="classic") for n in range(8)]
+    good = 0
+    for queue in silent:
+        suspend(stack, queue)
+        database.execute("INSERT INTO outbox.message (exchange, routing_key, payload_text)"
+                         " SELECT '', %s, n::text FROM generate_series(1, 600) n", [queue])
+        write_good(database, exchange, 100, first=good + 1)
+        good += 100
+    began = time.monotonic()
+    running = relay(config={"publish": {"confirm_timeout": f"{CONFIRM_TIMEOUT_S}s"}})
+    wait_until(lambda: len({message_id for message_id, _ in list(collector.arrived)}) == good, 60, "all good messages")
+    took = time.monotonic() - began
+    collector.end()
+    assert took < 2 * CONFIRM_TIMEOUT_S + ASIDE_S, f"{took:.2f} s"
+    wait_until(lambda: pending(database) == 0, 20, "nothing pending")
+    assert database.query("SELECT DISTINCT waits_for, attempts FROM outbox.delayed") == [("queue", 0)]
+    for queue in silent:
+        suspend(stack, queue, "resume")
+    wait_until(lambda: database.value("SELECT count(*) FROM outbox.delayed") == 0, 60, "what waited for the queues")
+    assert running.stop() == 0
+
+
 def test_an_exchange_without_permission_keeps_nobody_else_waiting(database, broker, stack, relay, vhost):
     stack.rabbitmqctl("add_user", f"{vhost.name}_u", "secret")
     try:
