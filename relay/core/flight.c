@@ -270,23 +270,19 @@ latest(clock_ns a, clock_ns b)
 #define HASTE_SHARE 4
 #define HASTE_LEAST CLOCK_MS(250)
 
-/* A probe has twice as much each time: its queue may just be slow (V). */
+/* A probe of a silent queue has twice as much each time: that may just be slow (V). */
 static clock_ns
 patience(const struct core * core, uint32_t place)
 {
-	const struct row * row = rows_at(&core->rows, place);
+	const struct breaker * lane = policy_silent_lane(core, place);
 	clock_ns full = core->options.confirm_timeout;
 	clock_ns time = full;
 
-	for (uint8_t n = 0; n < core->haste; n++)
+	for (uint8_t n = lane == NULL ? core->haste : HASTE_MAX; n > 0; n--)
 		time /= HASTE_SHARE;
 	time = latest(time, HASTE_LEAST);
-	if (row->probes) {
-		uint16_t lane = lanes_probed_by(&core->lanes, place);
-
-		for (uint8_t n = core->lanes.breaker[lane].silences; n > 0 && time < full; n--)
-			time *= 2;
-	}
+	for (uint8_t n = lane == NULL ? 0 : lane->silences; n > 0 && time < full; n--)
+		time *= 2;
 	return (clock_min(time, full));
 }
 
@@ -297,9 +293,11 @@ flight_stands_until(const struct core * core, enum core_link link)
 	clock_ns stands = latest(peer->stands, peer->unblocked);
 	clock_ns time;
 
-	if (core->haste == 0 || peer->oldest == ROW_NONE || peer->blocked)
+	if (peer->oldest == ROW_NONE || peer->blocked)
 		return (CLOCK_NEVER);
 	time = patience(core, peer->oldest);
+	if (time == core->options.confirm_timeout)
+		return (CLOCK_NEVER);
 	/* Nothing came either shortly before or since: the link itself may be silent. */
 	if (later(latest(peer->heard, peer->connected), time) < stands)
 		return (CLOCK_NEVER);

@@ -259,13 +259,11 @@ policy_answered(struct core * core, uint32_t place)
 
 	/* A refusal, too, shows that its exchange and its queues are well. */
 	if (row->probes) {
-		uint16_t lane = lanes_probed_by(&core->lanes, place);
-
-		row->probes = false;
 		/* It may have been accused in haste. */
-		if (core->lanes.breaker[lane].routing_key != NULL)
+		if (policy_silent_lane(core, place) != NULL)
 			core->haste = 0;
-		lanes_drain(&core->lanes, lane);
+		row->probes = false;
+		lanes_drain(&core->lanes, lanes_probed_by(&core->lanes, place));
 	}
 	if (row->link == CORE_SUSPECTS)
 		calm_down(core);
@@ -276,6 +274,17 @@ static struct bytes
 named(struct bytes name)
 {
 	return (bytes_present(name) ? name : bytes_from(""));
+}
+
+const struct breaker *
+policy_silent_lane(const struct core * core, uint32_t place)
+{
+	const struct breaker * lane;
+
+	if (!rows_at(&core->rows, place)->probes)
+		return (NULL);
+	lane = &core->lanes.breaker[lanes_probed_by(&core->lanes, place)];
+	return (lane->routing_key == NULL ? NULL : lane);
 }
 
 /* Its queue does not confirm; core->reason says so. */
@@ -331,6 +340,7 @@ policy_silent(struct core * core, clock_ns now, enum core_link link)
 	uint32_t place = peer->oldest;
 	const struct row * row = rows_at(&core->rows, place);
 	uint32_t others;
+	bool known = policy_silent_lane(core, place) != NULL;
 
 	if (now < flight_stands_until(core, link) && peer->heard <= row->since) {
 		snprintf(core->reason, sizeof(core->reason),
@@ -345,7 +355,7 @@ policy_silent(struct core * core, clock_ns now, enum core_link link)
 		snprintf(core->reason + strlen(core->reason),
 		    sizeof(core->reason) - strlen(core->reason), ", and %u messages more",
 		    (unsigned int)others);
-	if (core->haste < HASTE_MAX)
+	if (!known && core->haste < HASTE_MAX)
 		core->haste++;
 	if (link == CORE_SUSPECTS)
 		calm_down(core);

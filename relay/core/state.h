@@ -248,6 +248,8 @@ void policy_isolate(struct core * core, clock_ns now, enum core_link link, struc
 void policy_leave_pool(struct core * core, uint32_t place);
 /* The broker has confirmed, refused or returned it: so far all is well. */
 void policy_answered(struct core * core, uint32_t place);
+/* The lane of a queue that the row probes, or NULL. */
+const struct breaker * policy_silent_lane(const struct core * core, uint32_t place);
 /* No confirm came in time. */
 void policy_silent(struct core * core, clock_ns now, enum core_link link);
 

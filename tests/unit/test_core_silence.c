@@ -300,6 +300,22 @@ a_probe_has_more_time_each_time(void ** state)
 	}
 }
 
+static void
+a_queue_that_stays_silent_adds_to_no_haste(void ** state)
+{
+	(void)state;
+	first_is_silent("agg");
+	sent("23");
+	answered("23");
+	searches_are_seen = true;
+	probed(1, "a");
+	reset_after(CLOCK_S(15) / 16, CORE_SUSPECTS);
+	written(4, "b");
+	sent("4");
+	core_on_heard(core, now + 1, CORE_MAIN);
+	reset_after(CLOCK_S(15) / 4, CORE_MAIN);
+}
+
 int
 main(void)
 {
@@ -314,6 +330,7 @@ main(void)
 	    TEST(nobody_is_accused_within_a_moment),
 	    TEST(a_queue_that_is_well_again_gives_every_link_its_time),
 	    TEST(a_probe_has_more_time_each_time),
+	    TEST(a_queue_that_stays_silent_adds_to_no_haste),
 	};
 
 	return (cmocka_run_group_tests(tests, NULL, NULL));
