@@ -293,6 +293,9 @@ flight_stands_until(const struct core * core, enum core_link link)
 	clock_ns stands = latest(peer->stands, peer->unblocked);
 	clock_ns time;
 
+	/* Asked once a message: most of the time no queue is known to be silent. */
+	if (core->haste == 0 && core->lanes.probing == 0)
+		return (CLOCK_NEVER);
 	if (peer->oldest == ROW_NONE || peer->blocked)
 		return (CLOCK_NEVER);
 	time = patience(core, peer->oldest);
