@@ -26,9 +26,6 @@
  */
 #define GOOD_MS 2000
 #define SMALL_WINDOW 8
-
-/* A lesser one has no room for a probe and others beside it. */
-#define PROBE_WINDOW 4
 #define SETTLED_MS 60000
 
 static void
@@ -59,9 +56,6 @@ choose_options(struct world * w)
 	/* One history in eight is of a peaceful world. */
 	w->kinds = one_in(w, 8) ? 0 : world_random(w) | (one_in(w, 4) ? world_random(w) : 0);
 	w->kinds &= ~w->knobs.without;
-	if (w->options.window < PROBE_WINDOW)
-		w->kinds &= ~(UINT64_C(1) << KIND_queue_silent | UINT64_C(1) << KIND_many_silent |
-		    UINT64_C(1) << KIND_mute);
 	w->relay_count = has(w, KIND_second_relay) ? 2 : 1;
 	world_say(w, "window %u, batch %u, %s, %s, %u attempts, confirm timeout %d ms, %u rows",
 	    w->options.window, w->options.batch, w->options.pipelined ? "pipelined" : "strict",
