@@ -21,6 +21,9 @@
 #define SQL_MAX 256
 #define NOT_ALLOWED "42501" /* insufficient_privilege */
 
+/* $1: the schema. */
+#define LOCK_SQL "hashtext('outbox-relay migrate'), hashtext($1)"
+
 /* Those down files that throw something away name the setting that has them do it. */
 #define FORCE "outbox_relay.force_down"
 
@@ -136,9 +139,14 @@ migrate_lock(struct migrate * migrate, struct error * e)
 		return (error_remedy(e, "choose another name"));
 	}
 	if (direct_run(migrate->conn, "SET lock_timeout = '60s'", e) ||
-	    migrate_ask(migrate,
-		"SELECT pg_advisory_lock(hashtext('outbox-relay migrate'), hashtext($1))", 1,
-		&schema, value, sizeof(value), e))
+	    migrate_ask(migrate, "SELECT pg_try_advisory_lock(" LOCK_SQL ")", 1, &schema, value,
+		sizeof(value), e))
+		return (migrate_explain(migrate, e));
+	if (value[0] == 't')
+		return (0);
+	migrate->options.waiting(schema);
+	if (migrate_ask(migrate, "SELECT pg_advisory_lock(" LOCK_SQL ")", 1, &schema, value,
+		sizeof(value), e))
 		return (migrate_explain(migrate, e));
 	return (0);
 }

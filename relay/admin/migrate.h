@@ -17,6 +17,8 @@ struct migrate_options {
 	const char * line;          /* "outbox" or "inbox" */
 	const char * schema;        /* ^[a-z_][a-z0-9_]{0,39}$ */
 	bool look_only;             /* nothing will be applied or taken back */
+	void (*waiting)(
+	    const char * schema); /* others migrate it: called before waiting for them */
 };
 
 struct migrate;

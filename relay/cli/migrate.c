@@ -156,6 +156,13 @@ read_to(struct request * request, const struct cli_arguments * arguments, const 
 	return (EXIT_WELL);
 }
 
+static void
+tell_waiting(const char * schema)
+{
+	fprintf(stderr,
+	    "outbox-relay: somebody else migrates schema %s: waiting, at most a minute\n", schema);
+}
+
 static int
 read_request(struct request * request, const struct cli_arguments * arguments,
     const struct config * config)
@@ -167,6 +174,7 @@ read_request(struct request * request, const struct cli_arguments * arguments,
 
 	*request = (struct request){.to = UINT_MAX, .directory = cli_value(arguments, "output")};
 	request->options.look_only = cli_flag(arguments, "dry-run");
+	request->options.waiting = tell_waiting;
 	request->options.dsn = config->postgres.dsn;
 	request->options.password_file = config->postgres.password_file;
 	request->options.line = line == NULL ? "outbox" : line;

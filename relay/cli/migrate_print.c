@@ -96,7 +96,7 @@ write_file(const char * directory, const struct form * form, const struct migrat
 		failed = write_direction(out, form, file, false, schema);
 	if (fclose(out) != 0 || failed) {
 		unlink(path);
-		return (error_set(e, EXIT_UNREACHABLE, "%s: cannot be written", path));
+		return (error_set(e, EXIT_BUG, "%s: cannot be written", path));
 	}
 	puts(name);
 	return (0);
@@ -112,7 +112,7 @@ migrate_print(const char * line, const char * schema, unsigned int to, enum migr
 	while ((file = migrate_next(line, file)) != NULL && file->version <= to) {
 		if (directory == NULL) {
 			if (write_direction(stdout, form, file, true, schema))
-				return (error_set(e, EXIT_UNREACHABLE, "stdout cannot be written"));
+				return (error_set(e, EXIT_BUG, "stdout cannot be written"));
 		} else if (write_file(directory, form, file, true, schema, e) ||
 		    write_file(directory, form, file, false, schema, e))
 			return (-1);

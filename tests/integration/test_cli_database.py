@@ -80,6 +80,23 @@ def everything(db):
             {table: db.rows(f"SELECT xmin::text, * FROM {table} ORDER BY 1, 2") for table in tables})
 
 
+def test_output_that_cannot_be_written_is_no_success_and_no_server_that_is_away(db):
+    for words in (["print"], ["status"]):
+        with open("/dev/full", "w") as full:
+            done = subprocess.run([RELAY_BINARY, "migrate", *words], stdout=full, stderr=subprocess.PIPE, text=True,
+                                  env={**os.environ, "OUTBOX_RELAY_POSTGRES_DSN": dsn(db)})
+        assert done.returncode == 70 and "cannot" in done.stderr, done
+
+
+def test_waiting_for_another_that_migrates_is_told(db):
+    with contextlib.closing(db.connect()) as connection:
+        connection.cursor().execute("SELECT pg_advisory_lock(hashtext('outbox-relay migrate'), hashtext('outbox'))")
+        process = start(db, "migrate", "up")
+        assert b"somebody else migrates schema outbox: waiting" in process.stderr.readline()
+    assert (process.wait(60), process.stderr.read()) == (0, b"")
+    assert db.value("SELECT outbox.applied_migrations()") == NUMBERS
+
+
 def test_a_dry_run_names_the_migrations_and_the_schema_and_applies_none(db):
     before = everything(db)
     for line, schema, names in (("outbox", "orders_out", NAMES), ("inbox", "inbox", INBOX_NAMES)):
