@@ -335,7 +335,7 @@ check-deb: deb ## lintian, then install, run, upgrade and purge them in a Debian
 	config/debian/check
 
 # MATRIX_ARGS="trixie -- all drivers check-integration PYTEST_ARGS='-k delivery'" chooses.
-check-matrix: ## "make test" of the last commit in trees of Debian 12 and 13; needs root (half an hour)
+check-matrix: ## "make test" of the last commit in trees of Debian 12 and 13; needs root (40 minutes)
 	tests/support/matrix $(MATRIX_ARGS)
 
 clean: ## remove build/ (stop a running stack first)
