@@ -279,8 +279,8 @@ codec_init(struct codec * codec, bool mandatory, const char * cloudevents)
 }
 
 enum link_publish_result
-codec_publish(struct codec * codec, struct outbound * out, const struct message * m,
-    struct error * e)
+codec_publish(struct codec * codec, struct outbound * out, uint16_t channel,
+    const struct message * m, struct error * e)
 {
 	amqp_basic_publish_t publish = {.mandatory = codec->mandatory};
 	amqp_basic_properties_t properties;
@@ -313,7 +313,7 @@ codec_publish(struct codec * codec, struct outbound * out, const struct message 
 		return (LINK_UNFIT);
 	}
 	put32(start + FRAME_HEADER, AMQP_BASIC_PUBLISH_METHOD);
-	p = frame_finish(start, AMQP_FRAME_METHOD, CODEC_CHANNEL, (size_t)size + 4);
+	p = frame_finish(start, AMQP_FRAME_METHOD, channel, (size_t)size + 4);
 
 	payload = p + FRAME_HEADER;
 	size = amqp_encode_properties(AMQP_BASIC_CLASS, &properties,
@@ -329,19 +329,19 @@ codec_publish(struct codec * codec, struct outbound * out, const struct message 
 	put16(payload, AMQP_BASIC_CLASS);
 	put16(payload + 2, 0);
 	put64(payload + 4, m->body.len);
-	p = frame_finish(p, AMQP_FRAME_HEADER, CODEC_CHANNEL, (size_t)size + CONTENT_HEADER);
+	p = frame_finish(p, AMQP_FRAME_HEADER, channel, (size_t)size + CONTENT_HEADER);
 
 	if (copied) {
 		if (m->body.len > 0) {
 			memcpy(p + FRAME_HEADER, m->body.data, m->body.len);
-			p = frame_finish(p, AMQP_FRAME_BODY, CODEC_CHANNEL, m->body.len);
+			p = frame_finish(p, AMQP_FRAME_BODY, channel, m->body.len);
 		}
 		outbound_added(out, (size_t)(p - start));
 		return (LINK_TAKEN);
 	}
 	for (offset = 0; offset < m->body.len; offset += len) {
 		len = m->body.len - offset < payload_max ? m->body.len - offset : payload_max;
-		p = frame_begin(p, AMQP_FRAME_BODY, CODEC_CHANNEL, len);
+		p = frame_begin(p, AMQP_FRAME_BODY, channel, len);
 		outbound_added(out, (size_t)(p - start));
 		outbound_refer(out, (struct bytes){m->body.data + offset, len}, m->batch);
 		start = p;

@@ -16,7 +16,6 @@
  * Every message bears the header x-outbox-id (its id, by which a return is
  * matched), and x-ordering-key if it has an ordering key.
  */
-#define CODEC_CHANNEL 1     /* the one channel used */
 #define CODEC_COPY_MAX 8192 /* bodies up to this size are copied into the buffer */
 
 struct codec {
@@ -33,12 +32,12 @@ struct codec {
 void codec_init(struct codec * codec, bool mandatory, const char * cloudevents);
 
 /**
- * codec_publish(codec, out, message, e):
+ * codec_publish(codec, out, channel, message, e):
  * Append basic.publish, header and body of ${message}, wholly or not at all.
  * LINK_FULL when ${out} has no room or memory is out; LINK_UNFIT with ${e} naming the field.
  */
 enum link_publish_result codec_publish(struct codec * codec, struct outbound * out,
-    const struct message * message, struct error * e);
+    uint16_t channel, const struct message * message, struct error * e);
 
 /**
  * codec_method(out, channel, id, method):

@@ -10,16 +10,20 @@
  * of a settled entry may be gone.
  */
 
+#define SIZE_FIRST 64
+
 int
 confirms_init(struct confirms * c, uint32_t window)
 {
-	uint64_t size = 64;
-
+	*c = (struct confirms){.mask = SIZE_FIRST - 1,
+	    .size_max = SIZE_FIRST,
+	    .first = 1,
+	    .next = 1,
+	    .hint = 1};
 	/* Twice the window: settled tags behind an unsettled one take room. */
-	while (size < 2 * (uint64_t)window)
-		size *= 2;
-	*c = (struct confirms){.mask = size - 1, .first = 1, .next = 1, .hint = 1};
-	if ((c->entries = reallocarray(NULL, size, sizeof(c->entries[0]))) == NULL)
+	while (c->size_max < 2 * (uint64_t)window)
+		c->size_max *= 2;
+	if ((c->entries = reallocarray(NULL, SIZE_FIRST, sizeof(c->entries[0]))) == NULL)
 		return (-1);
 	return (0);
 }
@@ -38,10 +42,34 @@ confirms_reset(struct confirms * c)
 	c->unsettled = 0;
 }
 
+static bool
+full(const struct confirms * c)
+{
+	return (c->next - c->first > c->mask);
+}
+
+bool
+confirms_room(struct confirms * c)
+{
+	uint64_t size = 2 * (c->mask + 1);
+	struct confirms_entry * entries;
+
+	if (!full(c))
+		return (true);
+	if (size > c->size_max || (entries = reallocarray(NULL, size, sizeof(entries[0]))) == NULL)
+		return (false);
+	for (uint64_t tag = c->first; tag < c->next; tag++)
+		entries[tag & (size - 1)] = c->entries[tag & c->mask];
+	free(c->entries);
+	c->entries = entries;
+	c->mask = size - 1;
+	return (true);
+}
+
 void
 confirms_add(struct confirms * c, uint64_t ticket, const struct message * message)
 {
-	assert(!confirms_full(c));
+	assert(!full(c));
 	c->entries[c->next++ & c->mask] = (struct confirms_entry){.ticket = ticket,
 	    .message = message};
 	c->unsettled++;

@@ -25,11 +25,12 @@ struct confirms_entry {
 };
 
 struct confirms {
-	struct confirms_entry * entries; /* ring, by tag */
+	struct confirms_entry * entries; /* ring, by tag; grows */
 	uint64_t mask;                   /* its size, a power of two, minus 1 */
-	uint64_t first;                  /* the oldest tag not settled */
-	uint64_t next;                   /* the tag of the next message */
-	uint64_t hint;                   /* where the last return was found */
+	uint64_t size_max;
+	uint64_t first; /* the oldest tag not settled */
+	uint64_t next;  /* the tag of the next message */
+	uint64_t hint;  /* where the last return was found */
 	uint64_t unsettled;
 };
 
@@ -41,7 +42,8 @@ typedef void confirms_settled(void * context, const struct confirms_entry * entr
 
 /**
  * confirms_init(c, window):
- * Room for a span of at least ${window} tags.  -1 when out of memory.
+ * Room for a span of at least ${window} tags, once it is needed.  -1 when out of
+ * memory.
  */
 int confirms_init(struct confirms * c, uint32_t window);
 
@@ -58,18 +60,15 @@ void confirms_free(struct confirms * c);
 void confirms_reset(struct confirms * c);
 
 /**
- * confirms_full(c):
- * No tag can be added before the oldest is settled.
+ * confirms_room(c):
+ * Make room for one more tag.  False: the oldest must be settled first, or
+ * memory is out.
  */
-static inline bool
-confirms_full(const struct confirms * c)
-{
-	return (c->next - c->first > c->mask);
-}
+bool confirms_room(struct confirms * c);
 
 /**
  * confirms_add(c, ticket, message):
- * The next message is published; not when full.
+ * The next message is published; there is room.
  */
 void confirms_add(struct confirms * c, uint64_t ticket, const struct message * message);
 

@@ -23,6 +23,7 @@
 #define SEND_PARTS 8
 #define GOODBYE CLOCK_MS(500)
 #define KEEPALIVE_S 60
+#define CHANNEL 1 /* the one of the session */
 #define NOTHING 0 /* no method has this id */
 
 struct enquiry {
@@ -51,10 +52,11 @@ on_up(void * context)
 }
 
 static void
-on_channel_closed(void * context, const struct error * e, struct bytes exchange)
+on_channel_closed(void * context, uint16_t channel, const struct error * e, struct bytes exchange)
 {
 	struct enquiry * q = context;
 
+	(void)channel;
 	(void)exchange;
 	q->closed = true;
 	q->why = *e;
@@ -68,9 +70,11 @@ on_blamed(void * context, const struct error * e)
 }
 
 static int
-on_confirmed(void * context, uint64_t tag, bool multiple, bool nacked, struct error * e)
+on_confirmed(void * context, uint16_t channel, uint64_t tag, bool multiple, bool nacked,
+    struct error * e)
 {
 	(void)context;
+	(void)channel;
 	(void)tag;
 	(void)multiple;
 	(void)nacked;
@@ -78,9 +82,10 @@ on_confirmed(void * context, uint64_t tag, bool multiple, bool nacked, struct er
 }
 
 static int
-on_returned(void * context, int64_t id, uint16_t code, struct error * e)
+on_returned(void * context, uint16_t channel, int64_t id, uint16_t code, struct error * e)
 {
 	(void)context;
+	(void)channel;
 	(void)id;
 	(void)code;
 	return (error_set(e, EXIT_UNREACHABLE, "the broker returned what was not published"));
@@ -236,6 +241,7 @@ log_in(struct enquiry * q, struct error * e)
 	    .vhost = q->url.vhost,
 	    .connection_name = q->options.connection_name,
 	    .external = q->options.external_auth,
+	    .channel_count = 1,
 	    .transactional = true};
 
 	if ((!options.external && credentials_find(&q->url, q->options.password_file, e)) ||
@@ -368,7 +374,7 @@ enquiry_ask(struct enquiry * q, amqp_method_number_t id, void * method, amqp_met
 		*e = q->why;
 		return (q->lost ? ENQUIRY_LOST : ENQUIRY_BLOCKED);
 	}
-	if (codec_method(&q->out, CODEC_CHANNEL, id, method)) {
+	if (codec_method(&q->out, CHANNEL, id, method)) {
 		error_set(e, EXIT_CONFIGURATION, "names and arguments are longer than 4096 bytes");
 		return (ENQUIRY_REFUSED);
 	}
@@ -406,7 +412,8 @@ enquiry_publish(struct enquiry * q, const char * exchange, const char * routing_
 	    .priority = -1};
 	amqp_tx_rollback_t rollback = {0};
 
-	if (!q->lost && !q->blocked && codec_publish(&q->codec, &q->out, &message, e) != LINK_TAKEN)
+	if (!q->lost && !q->blocked &&
+	    codec_publish(&q->codec, &q->out, CHANNEL, &message, e) != LINK_TAKEN)
 		return (ENQUIRY_REFUSED);
 	return (enquiry_ask(q, AMQP_TX_ROLLBACK_METHOD, &rollback, AMQP_TX_ROLLBACK_OK_METHOD, e));
 }

@@ -9,11 +9,11 @@
 
 /*
  * The link ties together: transport (bytes), session (conversation), codec
- * and outbound (what is to be sent), confirms (what is unanswered).
+ * and outbound (what is to be sent), channels (what is unanswered).
  *
  * What must stay true:
  * - L: each ticket taken is settled once, or covered by one down or
- *   channel_closed event.  confirms is reset exactly where such an event goes
+ *   channel_closed event.  channels are reset exactly where such an event goes
  *   out.
  * - Events go out from link_turn alone.  A write that fails in link_publish
  *   or link_flush is only noted; the next turn reads what the broker said
@@ -39,7 +39,7 @@ link_new(const struct link_options * options, const struct link_events * events,
 
 	assert(options->url_count > 0 && options->window > 0 && options->send_buffer_max > 0);
 	if (l == NULL || (l->input = malloc(READ_SIZE)) == NULL ||
-	    confirms_init(&l->confirms, options->window)) {
+	    channels_init(&l->channels, options->channels, options->window)) {
 		error_set(e, EXIT_BUG, "out of memory");
 		goto fail;
 	}
@@ -47,6 +47,7 @@ link_new(const struct link_options * options, const struct link_events * events,
 	l->events = *events;
 	l->context = context;
 	codec_init(&l->codec, options->mandatory, options->cloudevents);
+	l->channels_wished = options->channels;
 	l->lease = CLOCK_NEVER;
 	l->reopen_at = CLOCK_NEVER;
 	outbound_init(&l->out, options->send_buffer_max + CONTROL_ROOM);
@@ -70,9 +71,9 @@ drop(struct link * l, bool discard)
 	l->tls = NULL;
 	session_end(&l->session);
 	outbound_clear(&l->out);
-	confirms_reset(&l->confirms);
+	channels_reset(&l->channels);
 	l->reopen_at = CLOCK_NEVER;
-	l->was_up = l->is_blocked = l->blamed = l->renewing = false;
+	l->was_up = l->is_blocked = l->blamed = l->renewing = l->settling = false;
 	l->read_more = l->would_block = l->write_failed = false;
 }
 
@@ -84,9 +85,17 @@ link_free(struct link * l)
 	drop(l, false);
 	outbound_free(&l->out);
 	codec_free(&l->codec);
-	confirms_free(&l->confirms);
+	channels_free(&l->channels);
 	free(l->input);
 	free(l);
+}
+
+/* A broker may allow a user, or a node, a number of channels. */
+static bool
+has_too_many_channels(const struct link * l, const struct error * reason)
+{
+	return (l->session.phase == SESSION_CHANNEL && !l->was_up && l->channels_wished > 1 &&
+	    reason->amqp_code == AMQP_NOT_ALLOWED);
 }
 
 /* The attempt or the connection has failed: say so and wait. */
@@ -97,6 +106,13 @@ fail(struct link * l, clock_ns now, const struct error * reason)
 	bool was_blocked = l->is_blocked;
 	clock_ns retry_in;
 
+	if (has_too_many_channels(l, reason) && !l->closing) {
+		l->channels_wished = 1;
+		drop(l, false);
+		l->state = STATE_WAITING;
+		l->retry_at = now;
+		return;
+	}
 	error_set(&e, reason->code, "%s: %s", l->peer, reason->text);
 	e.amqp_code = reason->amqp_code;
 	strcpy(e.remedy, reason->remedy);
@@ -234,7 +250,7 @@ talking(struct link * l, clock_ns now, short revents, struct error * e)
 		l->state = STATE_CLOSED;
 		return (0);
 	}
-	if (link_renew(l, now, e) || timers(l, now, e))
+	if (link_renew(l, now, e) || link_settle(l, now, e) || timers(l, now, e))
 		return (-1);
 	flush(l);
 	return (0);
@@ -283,7 +299,9 @@ link_deadline(const struct link * l)
 		deadline = l->connect_deadline;
 	if (l->renewing && l->session.phase == SESSION_UP)
 		deadline = clock_min(deadline, l->renew_by);
-	if (l->session.phase == SESSION_NO_CHANNEL)
+	if (l->settling)
+		deadline = clock_min(deadline, l->settle_by);
+	else if (l->session.phase == SESSION_NO_CHANNEL)
 		deadline = clock_min(deadline, l->reopen_at);
 	if (heartbeat > 0) {
 		deadline = clock_min(deadline, l->last_read + 2 * heartbeat);
@@ -318,15 +336,18 @@ link_turn(struct link * l, clock_ns now, short revents)
 enum link_publish_result
 link_publish(struct link * l, const struct message * message, uint64_t ticket, struct error * e)
 {
+	uint16_t channel = channels_choose(message, l->session.channel_count);
+	struct confirms * confirms = channels_confirms(&l->channels, channel);
 	enum link_publish_result result;
 
-	assert(l->state == STATE_TALKING && (l->session.phase == SESSION_UP || l->renewing));
-	if (l->renewing || outbound_unsent(&l->out) >= l->options.send_buffer_max ||
-	    confirms_full(&l->confirms))
+	assert(l->state == STATE_TALKING &&
+	    (l->session.phase == SESSION_UP || l->renewing || l->settling));
+	if (l->renewing || l->settling || outbound_unsent(&l->out) >= l->options.send_buffer_max ||
+	    !confirms_room(confirms))
 		return (LINK_FULL);
-	if ((result = codec_publish(&l->codec, &l->out, message, e)) != LINK_TAKEN)
+	if ((result = codec_publish(&l->codec, &l->out, channel, message, e)) != LINK_TAKEN)
 		return (result);
-	confirms_add(&l->confirms, ticket, message);
+	confirms_add(confirms, ticket, message);
 	if (outbound_unsent(&l->out) >= SEND_EARLY && !l->would_block)
 		flush(l);
 	return (LINK_TAKEN);

@@ -10,7 +10,7 @@
 #include "core/message.h"
 
 /*
- * One connection to RabbitMQ with one channel in confirm mode, kept up: it
+ * One connection to RabbitMQ with channels in confirm mode, kept up: it
  * connects, connects again after a loss (backoff with jitter, a full pass
  * over all urls before each long sleep), sends heartbeats and notices their
  * absence.  Nothing here ever blocks but the resolver.
@@ -35,6 +35,7 @@ struct link_options {
 	const char * cloudevents;     /* their source; NULL: messages are not CloudEvents */
 	const char * connection_name; /* shown in RabbitMQ's management */
 	uint32_t window;              /* most unsettled messages; bounds memory */
+	uint16_t channels;            /* wished for; a broker that allows less gets one */
 	size_t send_buffer_max;       /* full above this many bytes not yet sent */
 	struct link_tls {
 		const char * ca_file; /* NULL: the system's */
@@ -52,7 +53,7 @@ struct link_options {
 enum link_outcome { LINK_CONFIRMED, LINK_NACKED, LINK_RETURNED };
 
 struct link_events {
-	/* Connected, channel open, confirms on. */
+	/* Connected, channels open, confirms on. */
 	void (*up)(void * context, const char * peer);
 	/* Was up, or an attempt failed; all unsettled messages are off our hands
 	 * (the broker may or may not have them).  e says why; the next attempt
@@ -61,12 +62,13 @@ struct link_events {
 	/* Exactly once for a ticket.  e: NULL when confirmed. */
 	void (*settled)(void * context, uint64_t ticket, enum link_outcome outcome,
 	    const struct error * e);
-	/* The broker closed the channel (404, 403, 406, ...), or the connection
+	/* The broker closed a channel (404, 403, 406, ...), or the connection
 	 * (501, 541, ...), because of something that was published: all unsettled
 	 * messages are off our hands, as for down.  ${exchange}: the broker named
 	 * it, and messages for it were among them; else BYTES_NONE.  After a closed
-	 * channel a new one is opened on the same connection and up follows; a
-	 * closed connection's down event follows at once. */
+	 * channel, what other channels have in flight is waited for a moment, and
+	 * only then is this told; a new one is opened on the same connection and up
+	 * follows.  A closed connection's down event follows at once. */
 	void (*channel_closed)(void * context, const struct error * e, struct bytes exchange);
 	/* connection.blocked / unblocked; also false just before down, if it was
 	 * true. */

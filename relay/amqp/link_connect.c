@@ -69,6 +69,7 @@ begin_session(struct link * l, clock_ns now, struct error * e)
 	    .vhost = l->url.vhost,
 	    .connection_name = l->options.connection_name,
 	    .external = l->options.external_auth,
+	    .channel_count = l->channels_wished,
 	    .heartbeat_s = l->options.heartbeat_s};
 
 	if (l->url.heartbeat_s >= 0)

@@ -1,3 +1,5 @@
+#include <string.h>
+
 #include "amqp/link_state.h"
 #include "amqp/reply.h"
 
@@ -5,7 +7,7 @@
  * What the session hears, in the owner's terms: each ticket is settled once, or
  * covered by one channel_closed (L).
  */
-#define RENEW_PATIENCE CLOCK_MS(500)   /* for what is in flight to be settled */
+#define PATIENCE CLOCK_MS(500)         /* for what is in flight to be settled */
 #define DEFAULT_EXCHANGE "amq.default" /* as the broker writes it */
 
 static void
@@ -13,7 +15,6 @@ on_up(void * context)
 {
 	struct link * l = context;
 
-	confirms_reset(&l->confirms);
 	/* Nobody needs to know: nothing was in flight. */
 	if (l->renewing) {
 		l->renewing = false;
@@ -24,31 +25,91 @@ on_up(void * context)
 	l->events.up(l->context, l->peer);
 }
 
+/* ---- a channel is closed ---- */
+
 /*
  * The exchange that the broker means, as the messages in flight have it: a name
  * that none of them bears would be blamed for nothing, again and again.
  */
 static struct bytes
-meant(const struct link * l, struct bytes named)
+meant(const struct confirms * confirms, struct bytes named)
 {
 	if (bytes_equal(named, bytes_from(DEFAULT_EXCHANGE)) &&
-	    confirms_has_exchange(&l->confirms, bytes_from("")))
+	    confirms_has_exchange(confirms, bytes_from("")))
 		return (bytes_from(""));
-	if (bytes_present(named) && confirms_has_exchange(&l->confirms, named))
+	if (bytes_present(named) && confirms_has_exchange(confirms, named))
 		return (named);
 	return (BYTES_NONE);
 }
 
+static uint64_t
+still_coming(struct link * l)
+{
+	uint64_t n = 0;
+
+	for (uint16_t channel = 1; channel <= l->session.channel_count; channel++) {
+		if (session_channel_up(&l->session, channel))
+			n += channels_confirms(&l->channels, channel)->unsettled;
+	}
+	return (n);
+}
+
 static void
-on_channel_closed(void * context, const struct error * e, struct bytes exchange)
+forget_closed(struct link * l)
+{
+	for (uint16_t channel = 1; channel <= l->session.channel_count; channel++) {
+		if (!session_channel_up(&l->session, channel))
+			confirms_reset(channels_confirms(&l->channels, channel));
+	}
+}
+
+/* All channels that are up have settled, or are closed: then nothing comes from them. */
+static void
+tell_closed(struct link * l)
+{
+	forget_closed(l);
+	l->settling = false;
+	l->reopen_at = l->now + attempts_channel_closed(&l->attempts, l->now);
+	l->events.channel_closed(l->context, &l->closed, l->culprit);
+}
+
+/*
+ * What other channels have in flight is no part of it, and most of it is about
+ * to be confirmed: to publish that again would double it (D).  Where one missing
+ * exchange closes several channels, the first says why.
+ */
+static void
+on_channel_closed(void * context, uint16_t channel, const struct error * e, struct bytes exchange)
 {
 	struct link * l = context;
+	struct bytes culprit = meant(channels_confirms(&l->channels, channel), exchange);
 
 	l->renewing = false;
-	l->reopen_at = l->now + attempts_channel_closed(&l->attempts, l->now);
-	exchange = meant(l, exchange);
-	confirms_reset(&l->confirms);
-	l->events.channel_closed(l->context, e, exchange);
+	if (l->settling)
+		return;
+	l->settling = true;
+	l->settle_by = l->now + PATIENCE;
+	l->closed = *e;
+	l->culprit = BYTES_NONE;
+	if (bytes_present(culprit) && culprit.len <= sizeof(l->culprit_name)) {
+		memcpy(l->culprit_name, culprit.data, culprit.len);
+		l->culprit = (struct bytes){l->culprit_name, culprit.len};
+	}
+}
+
+int
+link_settle(struct link * l, clock_ns now, struct error * e)
+{
+	if (!l->settling)
+		return (0);
+	if (still_coming(l) > 0) {
+		if (now < l->settle_by)
+			return (0);
+		if (session_renew(&l->session))
+			return (error_set(e, EXIT_BUG, "no room for a control frame"));
+	}
+	tell_closed(l);
+	return (0);
 }
 
 /* fail follows.  What a person closes an idle connection over is no fault. */
@@ -57,12 +118,14 @@ on_blamed(void * context, const struct error * e)
 {
 	struct link * l = context;
 
-	if (l->confirms.unsettled == 0)
+	if (channels_unsettled(&l->channels) == 0)
 		return;
-	confirms_reset(&l->confirms);
+	channels_reset(&l->channels);
 	l->blamed = true;
 	l->events.channel_closed(l->context, e, BYTES_NONE);
 }
+
+/* ---- answers ---- */
 
 /*
  * A channel may be refused for good where another one is not: in RabbitMQ (3.10
@@ -74,10 +137,11 @@ on_blamed(void * context, const struct error * e)
 static void
 on_nack(struct link * l)
 {
-	if (l->renewing || l->closing || l->is_blocked || !attempts_nacked(&l->attempts, l->now))
+	if (l->renewing || l->settling || l->closing || l->is_blocked ||
+	    !attempts_nacked(&l->attempts, l->now))
 		return;
 	l->renewing = true;
-	l->renew_by = l->now + RENEW_PATIENCE;
+	l->renew_by = l->now + PATIENCE;
 }
 
 int
@@ -85,11 +149,12 @@ link_renew(struct link * l, clock_ns now, struct error * e)
 {
 	if (!l->renewing || l->session.phase != SESSION_UP)
 		return (0);
-	if (l->confirms.unsettled > 0) {
+	if (channels_unsettled(&l->channels) > 0) {
 		l->renewing = now < l->renew_by;
 		return (0);
 	}
 	l->connect_deadline = now + l->timeout;
+	channels_reset(&l->channels);
 	if (session_renew(&l->session))
 		return (error_set(e, EXIT_BUG, "no room for a control frame"));
 	return (0);
@@ -113,24 +178,26 @@ on_settled(void * context, const struct confirms_entry * entry, bool nacked)
 }
 
 static int
-on_confirmed(void * context, uint64_t tag, bool multiple, bool nacked, struct error * e)
+on_confirmed(void * context, uint16_t channel, uint64_t tag, bool multiple, bool nacked,
+    struct error * e)
 {
 	struct link * l = context;
 
-	if (confirms_settle(&l->confirms, tag, multiple, nacked, on_settled, l))
+	if (confirms_settle(channels_confirms(&l->channels, channel), tag, multiple, nacked,
+		on_settled, l))
 		return (error_set(e, EXIT_UNREACHABLE,
-		    "the broker confirmed delivery tag %llu, "
+		    "the broker confirmed delivery tag %llu of channel %u, "
 		    "which was not used",
-		    (unsigned long long)tag));
+		    (unsigned long long)tag, channel));
 	return (0);
 }
 
 static int
-on_returned(void * context, int64_t id, uint16_t code, struct error * e)
+on_returned(void * context, uint16_t channel, int64_t id, uint16_t code, struct error * e)
 {
 	struct link * l = context;
 
-	if (confirms_return(&l->confirms, id, code))
+	if (confirms_return(channels_confirms(&l->channels, channel), id, code))
 		return (error_set(e, EXIT_UNREACHABLE,
 		    "the broker returned message %lld, which is "
 		    "not in flight",

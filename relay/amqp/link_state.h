@@ -2,8 +2,8 @@
 #define AMQP_LINK_STATE_H
 
 #include "amqp/attempts.h"
+#include "amqp/channels.h"
 #include "amqp/codec.h"
-#include "amqp/confirms.h"
 #include "amqp/link.h"
 #include "amqp/outbound.h"
 #include "amqp/session.h"
@@ -14,6 +14,8 @@
 /*
  * The state of a link, for link.c, link_connect.c and link_events.c alone.
  */
+#define LINK_EXCHANGE_MAX 255 /* AMQP: a short string */
+
 enum link_state {
 	STATE_WAITING,    /* no socket; the next attempt is at retry_at */
 	STATE_CONNECTING, /* TCP and TLS */
@@ -42,11 +44,17 @@ struct link {
 	struct session session;
 	struct codec codec;
 	struct outbound out;
-	struct confirms confirms;
-	clock_ns reopen_at; /* CLOCK_NEVER: no channel waits for it */
-	bool renewing;      /* the channel is to be replaced ... */
-	clock_ns renew_by;  /* ... if it can be done until then */
-	bool was_up;        /* on this connection */
+	struct channels channels;
+	uint16_t channels_wished;
+	clock_ns reopen_at;   /* CLOCK_NEVER: no channel waits for it */
+	bool renewing;        /* the channels are to be replaced ... */
+	clock_ns renew_by;    /* ... if it can be done until then */
+	bool settling;        /* a channel was closed; the others settle ... */
+	clock_ns settle_by;   /* ... until then; then it is told: */
+	struct error closed;  /* why */
+	struct bytes culprit; /* the exchange that was meant */
+	char culprit_name[LINK_EXCHANGE_MAX];
+	bool was_up; /* on this connection */
 	bool is_blocked;
 	bool blamed;  /* it ends over something that was published */
 	bool closing; /* link_close was called */
@@ -80,9 +88,16 @@ int link_connecting(struct link * l, clock_ns now, struct error * e);
 
 /**
  * link_renew(l, now, e):
- * Replace the channel, if that is wanted and nothing is in flight.
+ * Replace the channels, if that is wanted and nothing is in flight.
  */
 int link_renew(struct link * l, clock_ns now, struct error * e);
+
+/**
+ * link_settle(l, now, e):
+ * Tell that a channel was closed, if one was and the others have settled, or
+ * have had their time.
+ */
+int link_settle(struct link * l, clock_ns now, struct error * e);
 
 /* What the session tells; its context is the link. */
 extern const struct session_events link_session_events;

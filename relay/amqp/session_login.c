@@ -119,11 +119,14 @@ session_on_start(struct session * s, const amqp_connection_start_t * start, stru
 int
 session_on_tune(struct session * s, const amqp_connection_tune_t * tune, struct error * e)
 {
-	amqp_connection_tune_ok_t ok = {.channel_max = CODEC_CHANNEL};
+	amqp_connection_tune_ok_t ok = {0};
 	amqp_connection_open_t open = {.virtual_host = rabbitmq_text(s->options.vhost)};
 	uint32_t heartbeat_s = s->options.heartbeat_s;
 
 	/* 0 in a tune means: no limit, or no heartbeat wished for. */
+	if (tune->channel_max != 0 && tune->channel_max < s->channel_count)
+		s->channel_count = tune->channel_max;
+	ok.channel_max = s->channel_count;
 	ok.frame_max = FRAME_MAX_WANTED;
 	if (tune->frame_max != 0 && tune->frame_max < ok.frame_max)
 		ok.frame_max = tune->frame_max;

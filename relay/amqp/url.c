@@ -97,7 +97,7 @@ static const struct {
     {"password", "set rabbitmq.password_file instead"},
     {"verify", "leave it out: the broker's certificate is always verified"},
     {"fail_if_no_peer_cert", "leave it out: the broker's certificate is always verified"},
-    {"channel_max", "leave it out: one channel is used"},
+    {"channel_max", "leave it out: the relay takes four, or one where more are refused"},
     {"frame_max", "leave it out: the broker's own limit holds"},
 };
 

@@ -6,13 +6,14 @@
 #include <string.h>
 
 #include "amqp/link.h"
+#include "amqp/session.h"
 #include "bench.h"
 
 /*
  * The link alone: relay/amqp driven as the relay drives it, with messages
  * that lie in memory.  No database, no core.  What is left to gain there.
  *
- * link_alone --url URL --queue NAME [--count N] [--window N] [--traceparent]
+ * link_alone --url URL --queue NAME [--count N] [--window N] [--channels N] [--traceparent]
  * Prints one line of JSON: the time from the first publish to the last confirm.
  */
 
@@ -92,10 +93,13 @@ fill(struct driver * driver, struct slot * slot, int64_t id)
 {
 	static const char headers[] = "{\"traceparent\": \"" BENCH_TRACEPARENT "\"}";
 	struct message * m = &slot->message;
+	unsigned int key;
 
 	memset(m, 0, sizeof(*m));
-	snprintf(slot->ordering_key, sizeof(slot->ordering_key), "key-%u",
-	    (unsigned int)(bench_random(&driver->random) % BENCH_KEYS));
+	key = (unsigned int)(bench_random(&driver->random) % BENCH_KEYS);
+	snprintf(slot->ordering_key, sizeof(slot->ordering_key), "key-%u", key);
+	/* As mixed as the hash that a source has. */
+	m->key = (key + 1) * UINT64_C(0x9e3779b97f4a7c15);
 	m->id = id;
 	m->batch = &driver->batch;
 	m->exchange = bytes_from("");
@@ -172,8 +176,8 @@ main(int argc, char ** argv)
 {
 	static const struct option options[] = {{"url", required_argument, NULL, 'u'},
 	    {"queue", required_argument, NULL, 'q'}, {"count", required_argument, NULL, 'n'},
-	    {"window", required_argument, NULL, 'w'}, {"traceparent", no_argument, NULL, 't'},
-	    {NULL, 0, NULL, 0}};
+	    {"window", required_argument, NULL, 'w'}, {"channels", required_argument, NULL, 'c'},
+	    {"traceparent", no_argument, NULL, 't'}, {NULL, 0, NULL, 0}};
 	static const struct link_events events = {.up = on_up,
 	    .down = on_down,
 	    .settled = on_settled,
@@ -185,6 +189,7 @@ main(int argc, char ** argv)
 	    .mandatory = true,
 	    .connection_name = "bench link_alone",
 	    .window = BENCH_WINDOW,
+	    .channels = 4, /* as the relay */
 	    .send_buffer_max = 4 << 20,
 	    .seed = 1};
 	const char * url = NULL;
@@ -205,6 +210,10 @@ main(int argc, char ** argv)
 		case 'w':
 			link_options.window = (uint32_t)bench_number(optarg, 1000000);
 			break;
+		case 'c':
+			link_options.channels = (uint16_t)bench_number(optarg,
+			    SESSION_CHANNELS_MAX);
+			break;
 		case 't':
 			driver.traceparent = true;
 			break;
@@ -212,7 +221,8 @@ main(int argc, char ** argv)
 			return (64);
 		}
 	}
-	if (url == NULL || driver.queue == NULL || link_options.window == 0)
+	if (url == NULL || driver.queue == NULL || link_options.window == 0 ||
+	    link_options.channels == 0)
 		bench_fail("--url and --queue are needed, and a window");
 
 	link_options.urls = &url;

@@ -14,6 +14,7 @@
  * The input is a play: letters, some followed by bytes that say more.
  *   L                 log in, as far as the link is not yet
  *   s t o c f         one frame of that: start, tune, open-ok, channel, confirms
+ *   C N               what follows is about channel 1 + N mod CHANNELS
  *   p N               publish N messages
  *   a T M / n T M     ack / nack of tag T, multiple when M is odd
  *   r I C             basic.return of the message with id I, for reason C
@@ -34,6 +35,7 @@
  */
 #define TICKETS_MAX 4096
 #define WINDOW 64
+#define CHANNELS 3
 #define TURNS_MAX 64 /* to make a last state known */
 
 static struct world {
@@ -46,6 +48,8 @@ static struct world {
 	uint64_t tickets;
 	uint64_t waiting; /* how many of them are unsettled */
 	struct batch batch;
+
+	unsigned int channel; /* that the play is about */
 
 	/* The socket. */
 	bool open;
@@ -174,7 +178,7 @@ written(char * data, size_t size)
 		size -= (size_t)used;
 		if (frame.frame_type == 0)
 			continue;
-		CHECK(frame.channel <= 1);
+		CHECK(frame.channel <= CHANNELS);
 		if (frame.frame_type == AMQP_FRAME_METHOD &&
 		    frame.payload.method.id == AMQP_CONNECTION_TUNE_OK_METHOD) {
 			const amqp_connection_tune_ok_t * ok = frame.payload.method.decoded;
@@ -293,6 +297,7 @@ publish(unsigned int count)
 	for (; count > 0 && w.up && !w.closing && w.tickets < TICKETS_MAX; count--) {
 		CHECK((m = malloc(sizeof(*m))) != NULL);
 		*m = (struct message){.id = (int64_t)w.tickets + 1,
+		    .key = w.tickets % 4 << 32, /* 0: none */
 		    .batch = &w.batch,
 		    .exchange = {"ex", 2},
 		    .routing_key = {"rk", 2},
@@ -396,8 +401,10 @@ log_in(void)
 	start();
 	tune(131072, 10);
 	simple(0, AMQP_CONNECTION_OPEN_OK_METHOD);
-	simple(1, AMQP_CHANNEL_OPEN_OK_METHOD);
-	simple(1, AMQP_CONFIRM_SELECT_OK_METHOD);
+	for (unsigned int channel = 1; channel <= CHANNELS; channel++)
+		simple(channel, AMQP_CHANNEL_OPEN_OK_METHOD);
+	for (unsigned int channel = 1; channel <= CHANNELS; channel++)
+		simple(channel, AMQP_CONFIRM_SELECT_OK_METHOD);
 }
 
 static void
@@ -407,9 +414,9 @@ answer(bool nacked, uint64_t tag, bool multiple)
 	amqp_basic_nack_t nack = {.delivery_tag = tag, .multiple = multiple};
 
 	if (nacked)
-		method(1, AMQP_BASIC_NACK_METHOD, &nack);
+		method(w.channel, AMQP_BASIC_NACK_METHOD, &nack);
 	else
-		method(1, AMQP_BASIC_ACK_METHOD, &ack);
+		method(w.channel, AMQP_BASIC_ACK_METHOD, &ack);
 }
 
 static void
@@ -425,14 +432,14 @@ give_back(int64_t id, uint16_t code)
 	char payload[256] = "\0\74\0\0\0\0\0\0\0\0\0\4";
 	int size;
 
-	method(1, AMQP_BASIC_RETURN_METHOD, &m);
+	method(w.channel, AMQP_BASIC_RETURN_METHOD, &m);
 	size = amqp_encode_properties(AMQP_BASIC_CLASS, &p,
 	    (amqp_bytes_t){.len = sizeof(payload) - 12, .bytes = payload + 12});
 	CHECK(size > 0);
 	if (w.open)
-		frame(AMQP_FRAME_HEADER, 1, payload, (size_t)size + 12);
+		frame(AMQP_FRAME_HEADER, w.channel, payload, (size_t)size + 12);
 	if (w.open)
-		frame(AMQP_FRAME_BODY, 1, "body", 4);
+		frame(AMQP_FRAME_BODY, w.channel, "body", 4);
 }
 
 static void
@@ -445,7 +452,7 @@ close_with(struct input * in, bool channel)
 	amqp_connection_close_t c = {.reply_code = code, .reply_text = reason};
 
 	if (channel)
-		method(1, AMQP_CHANNEL_CLOSE_METHOD, &m);
+		method(w.channel, AMQP_CHANNEL_CLOSE_METHOD, &m);
 	else
 		method(0, AMQP_CONNECTION_CLOSE_METHOD, &c);
 }
@@ -511,10 +518,13 @@ act(struct input * in)
 		simple(0, AMQP_CONNECTION_OPEN_OK_METHOD);
 		break;
 	case 'c':
-		simple(1, AMQP_CHANNEL_OPEN_OK_METHOD);
+		simple(w.channel, AMQP_CHANNEL_OPEN_OK_METHOD);
 		break;
 	case 'f':
-		simple(1, AMQP_CONFIRM_SELECT_OK_METHOD);
+		simple(w.channel, AMQP_CONFIRM_SELECT_OK_METHOD);
+		break;
+	case 'C':
+		w.channel = 1 + input_byte(in) % CHANNELS;
 		break;
 	case 'p':
 		publish(input_byte(in));
@@ -628,6 +638,7 @@ LLVMFuzzerTestOneInput(const uint8_t * data, size_t size)
 	    .connect_timeout = CLOCK_S(10),
 	    .mandatory = true,
 	    .window = WINDOW,
+	    .channels = CHANNELS,
 	    .send_buffer_max = 100000,
 	    .seed = 1};
 	struct error e;
@@ -635,6 +646,7 @@ LLVMFuzzerTestOneInput(const uint8_t * data, size_t size)
 	memset(&w, 0, sizeof(w));
 	w.batch = (struct batch){.references = 1, .destroy = destroy};
 	w.room = SIZE_MAX;
+	w.channel = 1;
 	w.now = CLOCK_S(100);
 	w.link = link_new(&options, &events, &w, &e);
 	CHECK(w.link != NULL);

@@ -12,6 +12,7 @@
  * field by field as they went in.  What was refused must have deserved it.
  * "C1" in front of the first one makes all of them CloudEvents.
  */
+#define CHANNEL 3
 #define SOURCE "/fuzz"
 #define SEPARATOR '\x1e'
 #define MESSAGES_MAX 8
@@ -185,7 +186,7 @@ take_frame(struct broker * b, const amqp_frame_t * frame)
 	const amqp_basic_publish_t * publish = frame->payload.method.decoded;
 	amqp_bytes_t part = frame->payload.body_fragment;
 
-	CHECK(b->at < b->run->count && frame->channel == CODEC_CHANNEL);
+	CHECK(b->at < b->run->count && frame->channel == CHANNEL);
 	switch (b->frame) {
 	case 0:
 		CHECK(frame->frame_type == AMQP_FRAME_METHOD);
@@ -281,7 +282,7 @@ publish(struct run * run)
 	r = reference_read(m->headers);
 	reference_event(&r, m, run->codec.cloudevents);
 	error_clear(&e);
-	switch (codec_publish(&run->codec, &run->out, m, &e)) {
+	switch (codec_publish(&run->codec, &run->out, CHANNEL, m, &e)) {
 	case LINK_TAKEN:
 		CHECK(!deserves_refusal(run, m, &r));
 		CHECK(outbound_unsent(&run->out) > unsent + m->body.len);

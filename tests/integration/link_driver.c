@@ -10,7 +10,8 @@
 
 /*
  * Drives the link for tests/integration/test_link*.py: reads messages from
- * stdin, a JSON object a line, publishes them, says on stdout what it sees, an
+ * stdin, a JSON object a line ("key": the hash of the ordering key, and its count
+ * grows with the id), publishes them, says on stdout what it sees, an
  * event a line, and ends with 0 when every message is settled.
  *
  *   link_driver --url URL [--url URL] [--exit-on-down] [--twice] [--reset] [...]
@@ -84,6 +85,7 @@ read_messages(struct driver * d)
 		int64_t count = number_member(object, "count", 1), n;
 		size_t body_size = (size_t)number_member(object, "body_size", 0);
 		struct message m = {.id = number_member(object, "id", 1),
+		    .key = (uint64_t)number_member(object, "key", 0),
 		    .batch = &d->batch,
 		    .exchange = text_member(object, "exchange"),
 		    .routing_key = text_member(object, "routing_key"),
@@ -114,6 +116,7 @@ read_messages(struct driver * d)
 		for (n = 0; n < count && d->count < MESSAGES_MAX; n++) {
 			d->items[d->count++].message = m;
 			m.id++;
+			m.key += m.key == 0 ? 0 : UINT64_C(1) << 32;
 		}
 	}
 }
@@ -308,8 +311,9 @@ main(int argc, char ** argv)
 	    {"key-file", required_argument, NULL, 'k'},
 	    {"server-name", required_argument, NULL, 's'}, {"external", no_argument, NULL, 'x'},
 	    {"heartbeat", required_argument, NULL, 'h'}, {"window", required_argument, NULL, 'w'},
-	    {"exit-on-down", no_argument, NULL, 'd'}, {"twice", no_argument, NULL, 't'},
-	    {"reset", no_argument, NULL, 'r'}, {NULL, 0, NULL, 0}};
+	    {"channels", required_argument, NULL, 'n'}, {"exit-on-down", no_argument, NULL, 'd'},
+	    {"twice", no_argument, NULL, 't'}, {"reset", no_argument, NULL, 'r'},
+	    {NULL, 0, NULL, 0}};
 	static const struct link_events events = {.up = on_up,
 	    .down = on_down,
 	    .settled = on_settled,
@@ -323,6 +327,7 @@ main(int argc, char ** argv)
 	    .mandatory = true,
 	    .connection_name = "link_driver",
 	    .window = 10000,
+	    .channels = 1,
 	    .send_buffer_max = 1024 * 1024,
 	    .seed = 1};
 	struct error e;
@@ -355,6 +360,9 @@ main(int argc, char ** argv)
 			break;
 		case 'h':
 			o.heartbeat_s = (uint32_t)atoi(optarg);
+			break;
+		case 'n':
+			o.channels = (uint16_t)atoi(optarg);
 			break;
 		case 'w':
 			o.window = (uint32_t)atoi(optarg);

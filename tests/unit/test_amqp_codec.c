@@ -10,6 +10,8 @@
 
 #include "amqp/codec.h"
 
+#define CHANNEL 3
+
 /* What was encoded is decoded by rabbitmq-c, as a broker would. */
 struct decoded {
 	char exchange[256], routing_key[256];
@@ -120,7 +122,7 @@ decode_one(struct decoded * d, char ** bytes, size_t * len)
 		*bytes += used;
 		*len -= (size_t)used;
 		assert_int_not_equal(frame.frame_type, 0);
-		assert_int_equal(frame.channel, 1);
+		assert_int_equal(frame.channel, CHANNEL);
 		d->frames++;
 		if ((size_t)used > d->largest)
 			d->largest = (size_t)used;
@@ -191,7 +193,7 @@ test_every_property_arrives(void ** state)
 	m.expiration_ms = 60000;
 	m.priority = 255;
 	m.persistent = false;
-	assert_int_equal(codec_publish(&codec, &out, &m, &e), LINK_TAKEN);
+	assert_int_equal(codec_publish(&codec, &out, CHANNEL, &m, &e), LINK_TAKEN);
 	p = bytes = drain(SIZE_MAX, &len);
 	decoder_new();
 	decode_one(&d, &p, &len);
@@ -233,7 +235,7 @@ test_absent_properties_are_not_sent(void ** state)
 	(void)state;
 	codec.mandatory = false;
 	m.body = (struct bytes){"", 0};
-	assert_int_equal(codec_publish(&codec, &out, &m, &e), LINK_TAKEN);
+	assert_int_equal(codec_publish(&codec, &out, CHANNEL, &m, &e), LINK_TAKEN);
 	p = bytes = drain(SIZE_MAX, &len);
 	decoder_new();
 	decode_one(&d, &p, &len);
@@ -274,7 +276,8 @@ test_bodies_are_split_at_frame_max(void ** state)
 		for (s = 0; s < 4; s++) {
 			for (b = 0; b < 9; b++) {
 				m.body = (struct bytes){body + b, sizes[b]};
-				assert_int_equal(codec_publish(&codec, &out, &m, &e), LINK_TAKEN);
+				assert_int_equal(codec_publish(&codec, &out, CHANNEL, &m, &e),
+				    LINK_TAKEN);
 			}
 			/* Large bodies are kept by their batch, not copied. */
 			assert_in_range(batch.references, 2, 1000);
@@ -303,7 +306,7 @@ static void
 assert_unfit(const struct message * m, const char * field)
 {
 	e.text[0] = '\0';
-	assert_int_equal(codec_publish(&codec, &out, m, &e), LINK_UNFIT);
+	assert_int_equal(codec_publish(&codec, &out, CHANNEL, m, &e), LINK_UNFIT);
 	if (strncmp(e.text, field, strlen(field)) != 0)
 		fail_msg("%s: %s", field, e.text);
 	assert_int_equal(outbound_unsent(&out), 0);
@@ -345,7 +348,7 @@ test_names_the_field_that_does_not_fit(void ** state)
 		*field = bytes_from("\xc3(");
 		assert_unfit(&m, fields[i].name);
 		*field = (struct bytes){text, 255};
-		assert_int_equal(codec_publish(&codec, &out, &m, &e), LINK_TAKEN);
+		assert_int_equal(codec_publish(&codec, &out, CHANNEL, &m, &e), LINK_TAKEN);
 		outbound_clear(&out);
 	}
 	m = a_message();
@@ -355,7 +358,7 @@ test_names_the_field_that_does_not_fit(void ** state)
 	}
 	for (i = 0; i < sizeof(valid) / sizeof(valid[0]); i++) {
 		m.type = bytes_from(valid[i]);
-		assert_int_equal(codec_publish(&codec, &out, &m, &e), LINK_TAKEN);
+		assert_int_equal(codec_publish(&codec, &out, CHANNEL, &m, &e), LINK_TAKEN);
 		outbound_clear(&out);
 	}
 
@@ -387,7 +390,7 @@ test_a_header_frame_may_fill_frame_max(void ** state)
 	m.ordering_key = (struct bytes){text, fits + 1};
 	assert_unfit(&m, "ordering_key");
 	m.ordering_key.len = fits;
-	assert_int_equal(codec_publish(&codec, &out, &m, &e), LINK_TAKEN);
+	assert_int_equal(codec_publish(&codec, &out, CHANNEL, &m, &e), LINK_TAKEN);
 	p = bytes = drain(SIZE_MAX, &len);
 	decoder_new();
 	decode_one(&d, &p, &len);
@@ -409,14 +412,14 @@ test_is_full_rather_than_half_done(void ** state)
 	m.body = (struct bytes){body, 8000};
 	do {
 		before = outbound_unsent(&out);
-	} while (codec_publish(&codec, &out, &m, &e) == LINK_TAKEN);
+	} while (codec_publish(&codec, &out, CHANNEL, &m, &e) == LINK_TAKEN);
 	assert_in_range(before, 100000, 300000);
 	assert_int_equal(outbound_unsent(&out), before);
 	outbound_clear(&out);
-	assert_int_equal(codec_publish(&codec, &out, &m, &e), LINK_TAKEN);
+	assert_int_equal(codec_publish(&codec, &out, CHANNEL, &m, &e), LINK_TAKEN);
 	/* Dropped references are given back, too. */
 	m.body.len = 9000;
-	assert_int_equal(codec_publish(&codec, &out, &m, &e), LINK_TAKEN);
+	assert_int_equal(codec_publish(&codec, &out, CHANNEL, &m, &e), LINK_TAKEN);
 	assert_int_equal(batch.references, 2);
 	outbound_clear(&out);
 	assert_int_equal(batch.references, 1);
@@ -494,7 +497,7 @@ test_cloudevents_go_with_any_headers(void ** state)
 	decoder_new();
 	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
 		m.headers = cases[i].headers == NULL ? BYTES_NONE : bytes_from(cases[i].headers);
-		assert_int_equal(codec_publish(&codec, &out, &m, &e), LINK_TAKEN);
+		assert_int_equal(codec_publish(&codec, &out, CHANNEL, &m, &e), LINK_TAKEN);
 		p = bytes = drain(SIZE_MAX, &len);
 		decode_one(&d, &p, &len);
 		assert_int_equal(d.properties.headers.num_entries,

@@ -48,7 +48,7 @@ settled(void * context, const struct confirms_entry * entry, bool nacked)
 	m->nacked[tag] = nacked;
 	assert_ptr_equal(entry->message, &messages[tag]);
 	m->returned[tag] = entry->return_code == 312;
-	if (m->add_when_settled && m->next < TAGS && !confirms_full(&m->confirms))
+	if (m->add_when_settled && m->next < TAGS && confirms_room(&m->confirms))
 		add(m);
 }
 
@@ -73,7 +73,7 @@ test_settles_each_tag_once_whatever_the_order(void ** state)
 			switch ((random >> 28) % 4) {
 			case 0:
 			case 1:
-				if (m.next < TAGS && !confirms_full(&m.confirms))
+				if (m.next < TAGS && confirms_room(&m.confirms))
 					add(&m);
 				break;
 			case 2:
@@ -142,7 +142,7 @@ test_is_full_at_its_size_and_begins_anew(void ** state)
 	memset(&m, 0, sizeof(m));
 	m.next = 1;
 	assert_int_equal(confirms_init(&m.confirms, 100), 0);
-	while (!confirms_full(&m.confirms)) {
+	while (confirms_room(&m.confirms)) {
 		add(&m);
 		added++;
 	}
@@ -150,9 +150,9 @@ test_is_full_at_its_size_and_begins_anew(void ** state)
 	/* All but the oldest settled: still no room. */
 	for (uint64_t tag = 2; tag <= 256; tag++)
 		assert_int_equal(confirms_settle(&m.confirms, tag, false, false, settled, &m), 0);
-	assert_true(confirms_full(&m.confirms));
+	assert_false(confirms_room(&m.confirms));
 	assert_int_equal(confirms_settle(&m.confirms, 1, false, false, settled, &m), 0);
-	assert_false(confirms_full(&m.confirms));
+	assert_true(confirms_room(&m.confirms));
 	assert_int_equal(m.confirms.unsettled, 0);
 	add(&m);
 	confirms_reset(&m.confirms);

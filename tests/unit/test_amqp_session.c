@@ -17,8 +17,9 @@ struct play {
 	struct error e;
 	int up;
 	int closed;
+	uint16_t closed_channel;
 	int blamed;
-	int confirmed;
+	int confirmed[SESSION_CHANNELS_MAX + 1];
 	char exchange[256];
 	bool named;
 };
@@ -30,10 +31,11 @@ on_up(void * context)
 }
 
 static void
-on_channel_closed(void * context, const struct error * e, struct bytes exchange)
+on_channel_closed(void * context, uint16_t channel, const struct error * e, struct bytes exchange)
 {
 	struct play * p = context;
 
+	p->closed_channel = channel;
 	p->closed++;
 	p->e = *e;
 	p->named = bytes_present(exchange);
@@ -52,17 +54,18 @@ on_blamed(void * context, const struct error * e)
 }
 
 static int
-on_confirmed(void * context, uint64_t tag, bool multiple, bool nacked, struct error * e)
+on_confirmed(void * context, uint16_t channel, uint64_t tag, bool multiple, bool nacked,
+    struct error * e)
 {
 	(void)tag, (void)multiple, (void)nacked, (void)e;
-	((struct play *)context)->confirmed++;
+	((struct play *)context)->confirmed[channel]++;
 	return (0);
 }
 
 static int
-on_returned(void * context, int64_t id, uint16_t code, struct error * e)
+on_returned(void * context, uint16_t channel, int64_t id, uint16_t code, struct error * e)
 {
-	(void)context, (void)id, (void)code, (void)e;
+	(void)channel, (void)context, (void)id, (void)code, (void)e;
 	return (0);
 }
 
@@ -101,13 +104,14 @@ hear(struct play * p, uint16_t channel, amqp_method_number_t id, void * method)
 }
 
 static void
-begin(struct play * p)
+begin_with(struct play * p, uint16_t channels)
 {
 	struct session_options options = {.user = "relay",
 	    .password = "secret",
 	    .vhost = "/",
 	    .connection_name = "test",
-	    .heartbeat_s = 10};
+	    .heartbeat_s = 10,
+	    .channel_count = channels};
 
 	memset(p, 0, sizeof(*p));
 	outbound_init(&p->out, 65536);
@@ -115,6 +119,12 @@ begin(struct play * p)
 	assert_int_equal(session_begin(&p->session, &options, &events, p, &p->out, &p->codec,
 			     &p->e),
 	    0);
+}
+
+static void
+begin(struct play * p)
+{
+	begin_with(p, 1);
 }
 
 static void
@@ -128,20 +138,39 @@ start_and_tune(struct play * p)
 }
 
 static void
-login(struct play * p)
+hear_open(struct play * p, uint16_t channel)
 {
-	amqp_connection_tune_t tune = {.channel_max = 2047, .frame_max = 131072, .heartbeat = 60};
-	amqp_connection_open_ok_t open_ok = {.known_hosts = text("")};
 	amqp_channel_open_ok_t channel_ok = {.channel_id = text("")};
 	amqp_confirm_select_ok_t select_ok = {0};
 
-	begin(p);
+	assert_int_equal(hear(p, channel, AMQP_CHANNEL_OPEN_OK_METHOD, &channel_ok), 0);
+	assert_int_equal(hear(p, channel, AMQP_CONFIRM_SELECT_OK_METHOD, &select_ok), 0);
+}
+
+/* The broker allows ${channel_max}; 0: any number. */
+static void
+login_with(struct play * p, uint16_t channels, uint16_t channel_max)
+{
+	amqp_connection_tune_t tune = {.channel_max = channel_max,
+	    .frame_max = 131072,
+	    .heartbeat = 60};
+	amqp_connection_open_ok_t open_ok = {.known_hosts = text("")};
+
+	begin_with(p, channels);
 	start_and_tune(p);
 	assert_int_equal(hear(p, 0, AMQP_CONNECTION_TUNE_METHOD, &tune), 0);
 	assert_int_equal(hear(p, 0, AMQP_CONNECTION_OPEN_OK_METHOD, &open_ok), 0);
-	assert_int_equal(hear(p, 1, AMQP_CHANNEL_OPEN_OK_METHOD, &channel_ok), 0);
-	assert_int_equal(hear(p, 1, AMQP_CONFIRM_SELECT_OK_METHOD, &select_ok), 0);
+	for (uint16_t channel = 1; channel <= p->session.channel_count; channel++) {
+		assert_int_equal(p->up, 0);
+		hear_open(p, channel);
+	}
 	assert_int_equal(p->up, 1);
+}
+
+static void
+login(struct play * p)
+{
+	login_with(p, 1, 2047);
 }
 
 static void
@@ -259,7 +288,90 @@ test_a_channel_is_renewed(void ** state)
 	assert_int_equal(hear(&p, 1, AMQP_CONFIRM_SELECT_OK_METHOD, &select_ok), 0);
 	assert_int_equal(p.up, 2);
 	assert_int_equal(hear(&p, 1, AMQP_BASIC_ACK_METHOD, &ack), 0);
-	assert_int_equal(p.confirmed, 1);
+	assert_int_equal(p.confirmed[1], 1);
+	end(&p);
+}
+
+static int
+hear_ack(struct play * p, uint16_t channel)
+{
+	amqp_basic_ack_t ack = {.delivery_tag = 1};
+
+	return (hear(p, channel, AMQP_BASIC_ACK_METHOD, &ack));
+}
+
+static void
+test_channels_are_as_many_as_both_want(void ** state)
+{
+	struct play p;
+
+	(void)state;
+	login_with(&p, 4, 0);
+	assert_int_equal(p.session.channel_count, 4);
+	assert_int_equal(hear_ack(&p, 4), 0);
+	assert_int_equal(p.confirmed[4], 1);
+	assert_int_equal(hear_ack(&p, 5), -1);
+	end(&p);
+
+	login_with(&p, 4, 2);
+	assert_int_equal(p.session.channel_count, 2);
+	assert_int_equal(hear_ack(&p, 3), -1);
+	end(&p);
+}
+
+static void
+test_one_channel_closed_leaves_the_others(void ** state)
+{
+	amqp_channel_close_t gone = {.reply_code = 406, .reply_text = text("PRECONDITION_FAILED")};
+	struct play p;
+
+	(void)state;
+	login_with(&p, 3, 2047);
+	assert_int_equal(hear(&p, 2, AMQP_CHANNEL_CLOSE_METHOD, &gone), 0);
+	assert_int_equal(p.closed, 1);
+	assert_int_equal(p.closed_channel, 2);
+	assert_false(session_channel_up(&p.session, 2));
+	/* The others still answer; this one has nothing more to say. */
+	assert_int_equal(hear_ack(&p, 1), 0);
+	assert_int_equal(hear_ack(&p, 3), 0);
+	assert_int_equal(p.confirmed[1] + p.confirmed[3], 2);
+	assert_int_equal(session_reopen(&p.session), 0);
+	hear_open(&p, 2);
+	assert_int_equal(p.up, 2);
+	assert_int_equal(p.session.phase, SESSION_UP);
+	end(&p);
+
+	login_with(&p, 3, 2047);
+	assert_int_equal(hear(&p, 2, AMQP_CHANNEL_CLOSE_METHOD, &gone), 0);
+	assert_int_equal(hear_ack(&p, 2), -1);
+	end(&p);
+}
+
+/* The others did not settle in time: nobody listens to them any more. */
+static void
+test_what_comes_on_a_channel_that_is_left_is_passed_over(void ** state)
+{
+	amqp_channel_close_t gone = {.reply_code = 406, .reply_text = text("PRECONDITION_FAILED")};
+	amqp_channel_close_ok_t close_ok = {0};
+	amqp_basic_return_t returned = {.reply_code = 312, .reply_text = text("NO_ROUTE")};
+	struct play p;
+
+	(void)state;
+	login_with(&p, 2, 2047);
+	assert_int_equal(hear(&p, 1, AMQP_CHANNEL_CLOSE_METHOD, &gone), 0);
+	assert_int_equal(session_renew(&p.session), 0);
+	assert_int_equal(hear_ack(&p, 2), 0);
+	assert_int_equal(p.confirmed[2], 0);
+	assert_int_equal(hear(&p, 2, AMQP_BASIC_RETURN_METHOD, &returned), 0);
+	/* Channel 2 is replaced before channel 1 is opened again, or after it. */
+	assert_int_equal(hear(&p, 2, AMQP_CHANNEL_CLOSE_OK_METHOD, &close_ok), 0);
+	assert_int_equal(session_reopen(&p.session), 0);
+	hear_open(&p, 1);
+	assert_int_equal(p.up, 1);
+	hear_open(&p, 2);
+	assert_int_equal(p.up, 2);
+	assert_int_equal(hear_ack(&p, 2), 0);
+	assert_int_equal(p.confirmed[2], 1);
 	end(&p);
 }
 
@@ -287,6 +399,9 @@ main(void)
 	    cmocka_unit_test(test_nothing_is_blamed_before_or_after_publishing),
 	    cmocka_unit_test(test_a_closed_channel_names_its_exchange_and_opens_again),
 	    cmocka_unit_test(test_a_channel_is_renewed),
+	    cmocka_unit_test(test_channels_are_as_many_as_both_want),
+	    cmocka_unit_test(test_one_channel_closed_leaves_the_others),
+	    cmocka_unit_test(test_what_comes_on_a_channel_that_is_left_is_passed_over),
 	    cmocka_unit_test(test_a_goodbye_is_cut_at_what_amqp_can_carry),
 	};
 
