@@ -146,10 +146,11 @@ core_free(struct core * core)
 /* ---- what may be done now ---- */
 
 static bool
-is_finished(const struct core * core)
+is_finished(const struct core * core, clock_ns now)
 {
 	if (core->stopping)
-		return (in_flight(core) == 0 && !core->marking && !has_unmarked(core));
+		return (in_flight(core) == 0 && !core->marking && !has_unmarked(core) &&
+		    flight_next(core, now) == ROW_NONE);
 	return (core->draining && core->last.fetched && core->last.searched && is_quiet(core) &&
 	    in_flight(core) == 0);
 }
@@ -249,7 +250,7 @@ core_next(struct core * core, clock_ns now, struct core_action * action)
 	if (core->lanes.shut == core->lanes.paused)
 		core->haste = 0;
 	park(core, now);
-	if (is_finished(core))
+	if (is_finished(core, now))
 		action->type = CORE_FINISHED;
 	else if (should_fetch(core))
 		begin_fetch(core, action);
@@ -317,6 +318,12 @@ core_change(struct core * core, const struct core_change * change)
 void
 core_stop(struct core * core)
 {
+	const struct rows * rows = &core->rows;
+	uint64_t end = rows->fetched;
+
+	while (end > rows->recorded && rows_at(rows, rows_place(rows, end - 1))->publications == 0)
+		end--;
+	core->stops_at = end;
 	core->stopping = true;
 }
 

@@ -313,7 +313,8 @@ void core_change(struct core * core, const struct core_change * change);
 
 /**
  * core_stop(core):
- * Fetch and publish nothing more; once all that was published is settled and
+ * Fetch nothing more, and publish only what earlier ones of its key kept back while
+ * later ones went out: no mark passes it.  Once all that was published is settled and
  * recorded (or cannot be, because a peer is down), CORE_FINISHED.
  */
 void core_stop(struct core * core);

@@ -76,6 +76,22 @@ next_again(const struct core * core, enum core_link link)
 	return (place != ROW_NONE ? place : next_delayed(core, ready));
 }
 
+/* No mark passes a row that younger ones have overtaken while it waited for its key, and
+ * whoever leads next would publish those again. */
+static uint32_t
+next_left_behind(const struct core * core)
+{
+	uint32_t again = first_fresh(core, &core->ready[CORE_MAIN][READY_AGAIN]);
+	uint32_t fresh;
+
+	if (again != ROW_NONE || core->counts.unrecorded >= core->options.window)
+		return (again);
+	fresh = first_fresh(core, &core->ready[CORE_MAIN][READY_NEW]);
+	return (fresh != ROW_NONE && rows_sequence(&core->rows, fresh) < core->stops_at ?
+		fresh :
+		ROW_NONE);
+}
+
 uint32_t
 flight_next(const struct core * core, clock_ns now)
 {
@@ -83,8 +99,10 @@ flight_next(const struct core * core, clock_ns now)
 	bool suspects = is_open(core, CORE_SUSPECTS);
 	uint32_t fresh = ROW_NONE, delayed = ROW_NONE;
 
-	if (!core->source_up || core->stopping || core->paused || now >= core->lease)
+	if (!core->source_up || core->paused || now >= core->lease)
 		return (ROW_NONE);
+	if (core->stopping)
+		return (main ? next_left_behind(core) : ROW_NONE);
 	if (suspects && core->ready[CORE_SUSPECTS][READY_AGAIN].count > 0)
 		return (next_again(core, CORE_SUSPECTS));
 	if (main && core->ready[CORE_MAIN][READY_AGAIN].count > 0)

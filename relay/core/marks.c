@@ -25,7 +25,7 @@ marks_due(const struct core * core, clock_ns now)
 		return (true);
 	/* Nothing more will come for this mark to wait for. */
 	return (in_flight(core) == 0 &&
-	    (core->stopping ||
+	    ((core->stopping && flight_next(core, now) == ROW_NONE) ||
 		(core->draining && !is_ready(core, CORE_MAIN) && !is_ready(core, CORE_SUSPECTS))));
 }
 

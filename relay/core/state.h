@@ -65,6 +65,7 @@ struct core {
 	bool source_up;
 	bool paused; /* everything */
 	bool stopping;
+	uint64_t stops_at; /* sequence number after the last row published before that */
 	bool draining;
 	clock_ns lease;
 

@@ -85,7 +85,7 @@ enum world_kind {
 	X(stale_mark_fenced) X(server_restarted) X(replicated) \
 	X(failed_over) X(failed_over_losing_rows) X(failed_over_losing_marks) X(lease_ran_out) \
 	X(crashed) X(crashed_with_key_held) X(froze) X(went_on) X(went_on_after_lease) \
-	X(stopped_midway) X(drained) X(stopped) \
+	X(stopped_midway) X(published_while_stopping) X(drained) X(stopped) \
 	/* how it ended */ \
 	X(end_delivered) X(end_dead) X(end_waits_in_lane) X(end_behind_dead) X(end_lost_by_failover)
 /* clang-format on */

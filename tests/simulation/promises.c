@@ -17,6 +17,21 @@ is_out(const struct view * v)
 	return (v->origin == MESSAGE_FRESH || !v->killed);
 }
 
+bool
+promise_keeps_a_mark_back(const struct world * w, const struct relay * relay, uint32_t n)
+{
+	const struct view * v = &relay->views[n];
+
+	for (uint32_t m = 0; v->origin == MESSAGE_FRESH && m < w->row_count; m++) {
+		const struct view * other = &relay->views[m];
+
+		if (other->handed && other->origin == MESSAGE_FRESH && other->publications > 0 &&
+		    other->number >= v->number)
+			return (true);
+	}
+	return (false);
+}
+
 static void
 check_window(struct world * w, const struct relay * relay, uint32_t publishing)
 {
@@ -38,8 +53,12 @@ check_peers(struct world * w, const struct relay * relay, const struct core_acti
 	const struct connection * c = &relay->connections[action->publish.link];
 	int id = (int)action->publish.message->id;
 
-	if (!c->up || c->blocked || c->full || relay->stopping)
+	if (!c->up || c->blocked || c->full)
 		world_broken(w, "contract", "row %d published at the wrong time", id);
+	if (relay->stopping && !promise_keeps_a_mark_back(w, relay, n))
+		world_broken(w, "contract", "row %d published after the stop", id);
+	if (relay->stopping)
+		happened(w, EVENT_published_while_stopping);
 	if (relay->session.state != SESSION_LEADING)
 		world_broken(w, "O", "row %d published without the lead", id);
 	if (relay->paused.all || relay->paused.exchange[w->rows[n].exchange])

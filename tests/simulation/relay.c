@@ -119,6 +119,7 @@ relay_act(struct world * w, struct relay * relay)
 			break;
 		case CORE_FINISHED:
 			world_say(w, "relay %u has finished", relay->number);
+			promise_nobody_can_go(w, relay);
 			relay->finished = true;
 			return;
 		}

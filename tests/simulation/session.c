@@ -256,7 +256,8 @@ answer_fetch(struct world * w, struct relay * relay)
 			    (int)w->rows[row].id);
 		*v = (struct view){.handed = true,
 		    .held = batch->messages[n]->held,
-		    .origin = MESSAGE_FRESH};
+		    .origin = MESSAGE_FRESH,
+		    .number = relay->expected.fetched + n};
 		if (w->rows[row].read_at == 0)
 			w->rows[row].read_at = ++w->moment;
 	}

@@ -78,9 +78,28 @@ reserved(const struct world * w, const struct relay * relay)
 }
 
 void
-promise_at_rest(struct world * w, struct relay * relay)
+promise_nobody_can_go(struct world * w, const struct relay * relay)
 {
 	const struct connection * c = &relay->connections[CORE_MAIN];
+	struct core_counts counts;
+
+	core_count(relay->core, &counts);
+	if (!c->up || c->blocked || c->full || relay->unnamed_close || relay->paused.all ||
+	    relay->session.state != SESSION_LEADING || w->now >= relay->lease ||
+	    counts.unrecorded + reserved(w, relay) >= w->options.window ||
+	    counts.in_flight >= core_in_flight_max(&w->options))
+		return;
+	for (uint32_t n = 0; n < w->row_count; n++) {
+		if (may_go(w, relay, n) &&
+		    (!relay->stopping || promise_keeps_a_mark_back(w, relay, n)))
+			world_broken(w, relay->stopping ? "D" : "S",
+			    "id %d could be published, and the core rests", (int)w->rows[n].id);
+	}
+}
+
+void
+promise_at_rest(struct world * w, struct relay * relay)
+{
 	struct core_counts counts;
 
 	core_count(relay->core, &counts);
@@ -89,16 +108,7 @@ promise_at_rest(struct world * w, struct relay * relay)
 		world_broken(w, "V", "the core rests, and wants to be asked again at once");
 	if (core_wants(relay->core, CORE_SUSPECTS))
 		happened(w, EVENT_wants_suspects);
-	if (!c->up || c->blocked || c->full || relay->stopping || relay->unnamed_close ||
-	    relay->paused.all || relay->session.state != SESSION_LEADING ||
-	    w->now >= relay->lease || counts.unrecorded + reserved(w, relay) >= w->options.window ||
-	    counts.in_flight >= core_in_flight_max(&w->options))
-		return;
-	for (uint32_t n = 0; n < w->row_count; n++) {
-		if (may_go(w, relay, n))
-			world_broken(w, "S", "id %d could be published, and the core rests",
-			    (int)w->rows[n].id);
-	}
+	promise_nobody_can_go(w, relay);
 }
 
 /* ---- at the end ---- */

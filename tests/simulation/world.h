@@ -104,6 +104,7 @@ struct view {
 	uint32_t attempts; /* as handed over */
 	uint32_t refusals; /* told since */
 	uint32_t accused;  /* channels closed while it was alone on suspects */
+	uint64_t number;   /* fresh ones: in the order handed over */
 	uint32_t publications;
 	uint64_t ticket; /* unsettled; 0: none */
 	clock_ns published_at;
@@ -399,6 +400,8 @@ struct bytes relay_queue_name(uint32_t queue);
 
 /* ---- promises.c ---- */
 
+/* Has the relay published one that it read later (or itself) and that no mark covers? */
+bool promise_keeps_a_mark_back(const struct world * w, const struct relay * relay, uint32_t n);
 void promise_at_publish(struct world * w, struct relay * relay, const struct core_action * action);
 void promise_at_delivery(struct world * w, const struct publication * publication);
 void promise_at_mark(struct world * w, struct relay * relay, const struct core_action * action);
@@ -411,6 +414,8 @@ clock_ns promise_least_patience(const struct world * w);
 
 /* The core wants nothing: is there nothing to do?  Are its figures right? */
 void promise_at_rest(struct world * w, struct relay * relay);
+/* The core has nothing to publish, or has finished. */
+void promise_nobody_can_go(struct world * w, const struct relay * relay);
 /* Does all stand as it should, once nothing more goes wrong? */
 bool promise_good_are_sent(struct world * w);
 bool promise_all_is_settled(struct world * w, char * why, size_t size);

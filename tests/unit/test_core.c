@@ -430,6 +430,33 @@ a_stop_finishes_and_records_what_is_in_flight(void ** state)
 }
 
 static void
+a_stop_publishes_what_keeps_a_mark_from_those_published(void ** state)
+{
+	uint64_t first, fourth;
+
+	(void)state;
+	fetched(rows(1, "aaabc"), 1, true);
+	fetching();
+	first = published(1);
+	fourth = published(4);
+	core_stop(core);
+	expect(CORE_NOTHING);
+	confirmed(fourth);
+	expect(CORE_NOTHING);
+	confirmed(first);
+	expect(CORE_RECORD);
+	assert_int_equal(action.record.messages, 1);
+	core_on_recorded(core, now);
+	confirmed(published(2));
+	confirmed(published(3));
+	expect(CORE_RECORD);
+	assert_int_equal(action.record.messages, 3);
+	expect(CORE_NOTHING);
+	core_on_recorded(core, now);
+	expect(CORE_FINISHED);
+}
+
+static void
 a_stop_does_not_wait_for_a_lost_peer(void ** state)
 {
 	uint64_t first;
@@ -545,6 +572,7 @@ main(void)
 	    TEST(a_batch_is_given_back_once_its_rows_are_settled),
 	    TEST(a_lost_source_forgets_all_rows),
 	    TEST(a_stop_finishes_and_records_what_is_in_flight),
+	    TEST(a_stop_publishes_what_keeps_a_mark_from_those_published),
 	    TEST(a_stop_does_not_wait_for_a_lost_peer),
 	    TEST(a_drain_ends_when_a_fetch_after_the_last_mark_is_empty),
 	    TEST(a_drain_does_not_end_with_an_interval_left_open_before),
