@@ -19,8 +19,9 @@
  * anywhere below, so they never move the bounds.
  *
  * A new interval is expected to be tiny if the last one was: most are, at a
- * trickle, where every moment counts.  That reading begins at the xmin of prev,
- * so it is of no use while some transaction stays open.
+ * trickle, where every moment counts.  That reading begins at the oldest
+ * transaction that has ended since prev, so it is of no use where one was open
+ * for long.
  */
 #include "postgres/cursor.h"
 

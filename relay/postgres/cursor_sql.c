@@ -15,25 +15,30 @@
 /*
  * The rows of transactions that were in progress in prev ($1).  With m.xid =
  * x.xid the primary key would give the same order, and the planner would walk
- * all kept rows of a table in which few transactions wrote many.
+ * all kept rows of a table in which few transactions wrote many.  Those that are
+ * still in progress in target are left out before: one may have written a million
+ * rows, which the index has already.
  */
 #define STRAGGLERS_SQL(columns, target, last_id, rows) \
-	"SELECT s.* FROM unnest(ARRAY(SELECT pg_snapshot_xip($1::pg_snapshot))) AS x(xid), " \
+	"SELECT s.* FROM unnest(ARRAY(SELECT x FROM pg_snapshot_xip($1::pg_snapshot) AS x " \
+	"WHERE pg_visible_in_snapshot(x, " target "))) AS x(xid), " \
 	"LATERAL (SELECT " columns " FROM outbox.message m " \
 	"WHERE (m.xid, m.id) > (x.xid, " last_id ") AND m.xid <= x.xid " \
-	"AND pg_visible_in_snapshot(m.xid, " target ") " \
 	"ORDER BY m.xid, m.id LIMIT " rows ") s "
 
 /*
  * $1 prev, $2 rows, $3 bytes: a new interval that is expected to be tiny, in a
  * fraction of the time that the one below takes.  From the first xid that prev
- * did not know of as done, whatever prev does not see is what is asked for.
+ * did not know of as done and that is done now, whatever prev does not see is what
+ * is asked for.
  * Fewer than $2 rows lie there, seen ones too, and less than $3 bytes: then all
  * of them come; else the target alone.
  */
 static const char tiny_sql[] =
     "WITH probe AS MATERIALIZED (SELECT m.*, " ROWS_SIZE_SQL " AS " SIZE " "
-    "FROM outbox.message m WHERE m.xid >= pg_snapshot_xmin($1::pg_snapshot) "
+    "FROM outbox.message m WHERE m.xid >= (SELECT least(pg_snapshot_xmax($1::pg_snapshot), "
+    "(SELECT x FROM pg_snapshot_xip($1::pg_snapshot) AS x "
+    "WHERE pg_visible_in_snapshot(x, pg_current_snapshot()) ORDER BY x LIMIT 1))) "
     "AND m.xid < pg_snapshot_xmax(pg_current_snapshot()) "
     "ORDER BY m.xid, m.id LIMIT $2::int), "
     "fits AS MATERIALIZED (SELECT count(*) < $2::int "
@@ -81,16 +86,23 @@ static const char small_sql[] =
  * $1 prev, $2 target, $3 last_id, $4 rows, $5 bytes, $6 floor, $7 ceiling.
  * IS TRUE keeps the condition on xid out of the index's reach: without
  * statistics the planner would read the whole interval by (xid, id) and sort.
+ * Stragglers that fill the page end it: one transaction may have written a
+ * million of them, and to find the next fresh row each page would walk over all
+ * that are left.
  */
 static const char large_sql[] =
+    "WITH late AS MATERIALIZED ("
+    STRAGGLERS_SQL("m.*", "$2::pg_snapshot", "$3::bigint", "$4::int")
+    "ORDER BY s.id LIMIT $4::int), "
+    "until AS MATERIALIZED (SELECT CASE WHEN count(*) < $4::int THEN $7::bigint "
+    "ELSE least(max(id), $7::bigint) END AS id FROM late) "
     "SELECT " ROWS_COLUMNS_SQL " FROM (SELECT u.*, "
     "sum(u." SIZE ") OVER (ORDER BY u.id ROWS UNBOUNDED PRECEDING) - u." SIZE " AS " BEFORE " "
-    "FROM (SELECT m.*, " ROWS_SIZE_SQL " AS " SIZE " FROM (("
-    STRAGGLERS_SQL("m.*", "$2::pg_snapshot", "$3::bigint", "$4::int")
-    "ORDER BY s.id LIMIT $4::int) "
+    "FROM (SELECT m.*, " ROWS_SIZE_SQL " AS " SIZE " FROM ("
+    "(SELECT * FROM late) "
     "UNION ALL "
     "(SELECT m.* FROM outbox.message m "
-    "WHERE m.id > greatest($3::bigint, $6::bigint) AND m.id <= $7::bigint "
+    "WHERE m.id > greatest($3::bigint, $6::bigint) AND m.id <= (SELECT id FROM until) "
     "AND (m.xid >= pg_snapshot_xmax($1::pg_snapshot)) IS TRUE "
     "AND pg_visible_in_snapshot(m.xid, $2::pg_snapshot) "
     "ORDER BY m.id LIMIT $4::int)"

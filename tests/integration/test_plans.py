@@ -18,6 +18,8 @@ INTERVAL = 30_000
 ROWS_MAX = 6 * BATCH + 200
 # Rows of this test fill 80 to a page and some hundreds to a page of an index; a row found may cost three pages of one.
 PAGES_MAX = 12 * BATCH
+# Of a fetch that finds a row or two.
+TRICKLE_PAGES_MAX = 200
 # Beyond so many xids in which some transaction stays open an interval is not tiny to the relay.
 TINY_XIDS = 100
 KINDS = {"tiny": "WITH probe AS", "small": "WITH now AS", "below": "SELECT (SELECT true", "large": "outbox_relay_before"}
@@ -117,7 +119,11 @@ def test_a_fetch_reads_a_small_multiple_of_its_rows(database, broker, relay, sta
         running = relay(config=settings)
         running.wait_log("broker_connected")
         late = database.connect()
-        insert(late.cursor(), exchange, 3)
+        # What it has written so far is looked at once at most, while nobody may see it.
+        insert(late.cursor(), exchange, INTERVAL)
+        insert(cursor, exchange, 1)
+        wait_until(lambda: database.value("SELECT pending FROM outbox.backlog()") == 0, 10)
+        plans.all()
         for expected in ("tiny", "small"):
             for _ in range(5):
                 insert(cursor, exchange, 1)
@@ -125,14 +131,16 @@ def test_a_fetch_reads_a_small_multiple_of_its_rows(database, broker, relay, sta
             found = plans.all()
             assert sum(kind == expected for kind, _ in found) >= 5
             for kind, plan in found:
-                check(kind, plan)
+                check(kind, plan, TRICKLE_PAGES_MAX)
             for _ in range(TINY_XIDS):
                 cursor.execute("SELECT pg_current_xact_id()")
         assert running.stop() == 0
 
-        # A large interval with that straggler; it is frozen before there are many newer rows behind it.
+        # A large interval with that straggler, in the middle too; it is frozen before there are many newer rows behind it.
+        insert(cursor, exchange, INTERVAL // 2)
+        insert(late.cursor(), exchange, INTERVAL // 3)
         late.commit()
-        insert(cursor, exchange, INTERVAL)
+        insert(cursor, exchange, INTERVAL // 2)
         stack.pause("rabbitmq")
         running = relay(config=settings)
         found = []
@@ -141,7 +149,7 @@ def test_a_fetch_reads_a_small_multiple_of_its_rows(database, broker, relay, sta
         stack.resume("rabbitmq")
         wait_until(lambda: database.value("SELECT pending FROM outbox.backlog()") == 0, 60)
         assert running.stop() == 0
-        published = 3 + 3 * INTERVAL
+        published = 4 * INTERVAL + INTERVAL // 3
         assert running.log("stopped")[0]["recorded"] == str(published)
         found += plans.all()
         assert sum(kind == "large" for kind, _ in found) >= published // BATCH
