@@ -55,13 +55,16 @@ static const char empty_sql[] =
     "THEN RETURN; END IF; "
     "TRUNCATE ONLY outbox.message_%d; END $do$";
 
-/* A bounded number of marks from before the oldest kept message; never the newest. */
+/*
+ * A bounded number of marks from before the oldest kept message; never the newest.
+ * No more are looked at than may go: there are twenty a second, kept for days.
+ */
 static const char trim_sql[] =
-    "DELETE FROM outbox.sent WHERE seq IN (SELECT s.seq FROM outbox.sent s "
+    "DELETE FROM outbox.sent WHERE seq IN (SELECT s.seq FROM ("
+    "SELECT o.seq, o.sent_at FROM outbox.sent o ORDER BY o.seq LIMIT 10000) s "
     "WHERE s.seq < (SELECT max(seq) FROM outbox.sent) "
     "AND s.sent_at < now() - outbox.retention() "
-    "AND s.sent_at < coalesce((SELECT created_at FROM outbox.message ORDER BY id LIMIT 1), now()) "
-    "ORDER BY s.seq LIMIT 10000)";
+    "AND s.sent_at < coalesce((SELECT created_at FROM outbox.message ORDER BY id LIMIT 1), now()))";
 
 /* The same of dead letters that were discarded. */
 static const char clear_sql[] =

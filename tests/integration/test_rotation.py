@@ -66,3 +66,22 @@ def test_a_slot_is_emptied_when_all_in_it_is_sent_and_not_before(database, broke
     assert database.value("SELECT count(*) FROM outbox.sent") >= 1
     assert running.stop() == 0
     assert len(set(collector.end())) == 19
+
+
+@pytest.mark.time_limit(120)
+def test_old_marks_are_trimmed_without_a_look_at_all_the_others(database, relay):
+    kept = 100_000
+    database.execute(
+        "INSERT INTO outbox.sent (seq, sent_at, prev, last_id, floor_id, max_id, messages, system_identifier, database_oid, table_oid)"
+        " SELECT n, now() - CASE WHEN n <= 5 THEN interval '3 days' ELSE interval '1 hour' END, pg_current_snapshot(), 0, 0, 0, 0,"
+        " (SELECT system_identifier FROM pg_control_system()),"
+        " (SELECT oid FROM pg_database WHERE datname = current_database()), 'outbox.message'::regclass"
+        " FROM generate_series(1, %s) AS n", [kept + 5], role="postgres")
+    running = relay()
+    wait_until(lambda: database.value("SELECT min(seq) FROM outbox.sent") == 6, 30, "the trimmed marks")
+    # What its session counted, the deletion too, it reports when that ends at the latest.
+    assert running.stop() == 0
+    counts = "SELECT n_tup_del, idx_tup_fetch FROM pg_stat_user_tables WHERE relid = 'outbox.sent'::regclass"
+    deleted, fetched = wait_until(lambda: rows[0] if (rows := database.query(counts))[0][0] >= 5 else None)
+    assert deleted == 5
+    assert fetched < kept / 2
