@@ -230,6 +230,8 @@ inbox_database_commit_and_begin(struct inbox_database * d, const char * id, bool
 enum inbox_code
 inbox_database_check(struct inbox_database * d, struct inbox_error * error)
 {
+	const char * message = PQerrorMessage(d->db);
+
 	if (PQstatus(d->db) != CONNECTION_OK)
 		return (inbox_error_set(error, INBOX_NO_CONNECTION,
 		    "the connection to Postgres was lost in the handler"));
@@ -238,8 +240,10 @@ inbox_database_check(struct inbox_database * d, struct inbox_error * error)
 	    PQtransactionStatus(d->db) == PQTRANS_ACTIVE)
 		return (inbox_error_set(error, INBOX_NO_CONNECTION,
 		    "the handler left a statement or pipeline mode behind"));
+	/* Its first line alone: the DETAIL may repeat a row. */
 	if (PQtransactionStatus(d->db) == PQTRANS_INERROR)
-		return (inbox_error_set(error, INBOX_FAILED, "%s", PQerrorMessage(d->db)));
+		return (inbox_error_set(error, INBOX_FAILED, "%.*s", (int)strcspn(message, "\n"),
+		    message));
 	if (PQtransactionStatus(d->db) != PQTRANS_INTRANS)
 		return (inbox_error_set(error, INBOX_NO_TRANSACTION,
 		    "the handler ended the transaction"));

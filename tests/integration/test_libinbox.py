@@ -304,6 +304,17 @@ def test_a_handler_that_breaks_the_rules_harms_its_own_message_alone(inbox, queu
     assert consumer.stop() == 0
 
 
+def test_why_a_statement_failed_is_told_without_the_row(inbox, queues, consume):
+    inbox.execute("ALTER TABLE effect ADD COLUMN card text DEFAULT '4111-1111', ADD CONSTRAINT no_cards CHECK (card IS NULL) NOT VALID")
+    consumer = consume(max_attempts=1)
+    refused = queues.send()
+    line = consumer.wait_line("event=message_given_up", refused, 'violates check constraint "no_cards"')
+    reason = inbox.value("SELECT last_error FROM inbox.attempt WHERE message_id = %s", [refused])
+    assert "no_cards" in reason
+    assert "4111" not in line + reason
+    assert consumer.stop() == 0
+
+
 def test_a_message_without_id_is_never_handled(inbox, queues, consume):
     consumer = consume(batch=5)
     queues.send("ok", None, type="nameless")
