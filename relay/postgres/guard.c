@@ -73,7 +73,7 @@ const char guard_schema_sql[] =
     "AND has_table_privilege('outbox.sent', 'SELECT') "
     "AND has_table_privilege('outbox.sent', 'INSERT'), "
     "EXISTS (SELECT FROM pg_trigger WHERE tgrelid = 'outbox.message'::regclass "
-    "AND tgname = 'wake' AND tgenabled <> 'D'), "
+    "AND tgname = 'wake' AND tgenabled IN ('O', 'A')), "
     "array_to_string(outbox.applied_migrations(), ' '), "
     "(SELECT c.relname::text FROM pg_class c WHERE c.relnamespace = 'outbox'::regnamespace "
     "AND c.relname IN ('message', 'message_0', 'message_1', 'message_2', 'sent', 'delayed', "

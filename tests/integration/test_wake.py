@@ -53,8 +53,9 @@ def test_a_row_wakes_a_sleeping_relay_at_once(place, relay):
     assert statistics.median(took) < 0.1, took
 
 
-def test_without_the_trigger_it_polls_and_says_so(place, relay, database):
-    database.execute("DROP TRIGGER wake ON outbox.message")
+@pytest.mark.parametrize("away", ["DROP TRIGGER wake ON outbox.message", "ALTER TABLE outbox.message ENABLE REPLICA TRIGGER wake"])
+def test_without_the_trigger_it_polls_and_says_so(place, relay, database, away):
+    database.execute(away)
     running = relay(config={"wake": {"poll_interval": "300ms"}})
     running.wait_log("broker_connected")
     assert "poll" in running.wait_log("wake_trigger_missing")["remedy"]
