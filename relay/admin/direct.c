@@ -47,7 +47,10 @@ direct_open(const struct direct_options * options, struct error * e)
 		"SET client_min_messages = warning; SET row_security = off; "
 		"SET quote_all_identifiers = off; SET array_nulls = on; SET DateStyle = ISO; "
 		"SET default_transaction_isolation = 'read committed'; "
-		"SET search_path = " SQL_SEARCH_PATH,
+		"SET search_path = " SQL_SEARCH_PATH "; "
+		/* What may last sets its statement_timeout itself; known since Postgres 17. */
+		"SELECT set_config(name, '0', false) FROM pg_settings "
+		"WHERE name = 'transaction_timeout'",
 		e) ||
 	    (options->look_only && direct_run(conn, "SET default_transaction_read_only = on", e))) {
 		PQfinish(conn);

@@ -109,6 +109,10 @@ connection_apply_settings(struct connection * connection, clock_ns now)
 	if (PQserverVersion(connection->conn) >= 140000)
 		length += (size_t)snprintf(sql + length, sizeof(sql) - length,
 		    ", set_config('idle_session_timeout', '0', false)");
+	/* Ends a session for a statement that has its own timeout; since Postgres 17. */
+	if (PQserverVersion(connection->conn) >= 170000)
+		length += (size_t)snprintf(sql + length, sizeof(sql) - length,
+		    ", set_config('transaction_timeout', '0', false)");
 	/* Such a database holds any bytes, and one row that is no UTF-8 would fail each
 	 * fetch for ever (S): then they come as they are, and the link judges them. */
 	if (strcmp(connection_parameter(connection, "server_encoding"), "SQL_ASCII") == 0)

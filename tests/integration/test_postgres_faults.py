@@ -340,7 +340,10 @@ def test_a_lock_on_the_messages_is_waited_for(place, relay):
 def test_a_server_that_ends_idle_sessions_ends_neither_lead_nor_listener(place, relay):
     """With a producer that stays in its transaction, too."""
     role = place.database.roles["relay"]
-    for setting in ("idle_session_timeout", "idle_in_transaction_session_timeout", "statement_timeout"):
+    settings = ["idle_session_timeout", "idle_in_transaction_session_timeout", "statement_timeout"]
+    if int(place.database.value("SHOW server_version_num")) >= 170000:
+        settings.append("transaction_timeout")
+    for setting in settings:
         place.database.execute(f"ALTER ROLE {role} SET {setting} = '300ms'", role="postgres")
     running = relay(config={"wake": {"poll_interval": "10s"}})
     running.wait_log("broker_connected")
