@@ -198,8 +198,8 @@ struct inbox_consumer_options {
 	int64_t retry_initial_ms;  /* wait after the first failure (1000), then twice as long, */
 	int64_t retry_max_ms;      /* at most so long (300000; RabbitMQ's limit is 30 minutes) */
 	int64_t lock_timeout_ms;   /* of the connection, unless the role has one (5000) */
-	int64_t retention_s;       /* how long claims are kept (604800: a week); -1: for ever */
-	int64_t purge_interval_s;  /* how often old ones are removed, by each consumer (3600) */
+	int64_t retention_s;       /* removes older claims, of all consumers (604800); -1: none */
+	int64_t purge_interval_s;  /* how often it does (3600) */
 };
 
 struct inbox_consumer;
