@@ -31,7 +31,7 @@ channels_confirms(struct channels * c, uint16_t channel)
 uint16_t
 channels_choose(const struct message * message, uint16_t count)
 {
-	return (message->key == 0 ? 1 : (uint16_t)(1 + (message->key >> 32) % count));
+	return ((uint16_t)(1 + message_stripe(message) % count));
 }
 
 uint64_t

@@ -41,7 +41,7 @@ struct confirms * channels_confirms(struct channels * c, uint16_t channel);
 
 /**
  * channels_choose(message, count):
- * The channel, of ${count}, that ${message} takes.
+ * The channel, of ${count}, that ${message} takes: that of its stripe.
  */
 uint16_t channels_choose(const struct message * message, uint16_t count);
 

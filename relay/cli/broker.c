@@ -24,7 +24,8 @@
  * RabbitMQ confirms a fifth more from four channels than from one: docs/design.md.
  * Suspects have one: whatever closes it was in flight there, and little is.
  */
-static const uint16_t side_channels[CORE_LINKS] = {[CORE_MAIN] = 4, [CORE_SUSPECTS] = 1};
+static const uint16_t side_channels[CORE_LINKS] = {
+    [CORE_MAIN] = MESSAGE_STRIPES, [CORE_SUSPECTS] = 1};
 
 struct side {
 	struct broker * broker;

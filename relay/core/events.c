@@ -27,6 +27,8 @@ core_on_source_down(struct core * core, clock_ns now)
 		ready_clear(&core->ready[link][READY_NEW]);
 		ready_clear(&core->ready[link][READY_AGAIN]);
 		peer->in_flight = 0;
+		for (int stripe = 0; stripe < MESSAGE_STRIPES; stripe++)
+			peer->stripes[stripe].in_flight = 0;
 		peer->oldest = peer->newest = ROW_NONE;
 	}
 	keys_clear(&core->chains);
@@ -103,7 +105,8 @@ core_on_link_up(struct core * core, clock_ns now, enum core_link link)
 	struct core_peer * peer = &core->links[link];
 
 	peer->connected = now;
-	peer->passed = core->serial;
+	for (int stripe = 0; stripe < MESSAGE_STRIPES; stripe++)
+		peer->stripes[stripe].passed = core->serial;
 	peer->up = true;
 	peer->blocked = false;
 	peer->full = false;

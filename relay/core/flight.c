@@ -9,11 +9,12 @@
  * would never be noticed.
  *
  * Where one queue is silent others may be (a node has died), and one that
- * freezes the link hides those behind it: to wait for each of them in turn as
+ * freezes a channel hides those behind it: to wait for each of them in turn as
  * long as for the first one would stall everybody (S).  So while a queue is known
- * to be silent, a link on which nothing at all is answered has less and less
+ * to be silent, a channel on which nothing at all is answered has less and less
  * time.  One that answers, be it slowly, has all the time there is; and when a
- * queue that was accused answers its probe, so has every link again.
+ * queue that was accused answers its probe, so has every channel again.  What
+ * other channels answer says nothing of those who stand behind a silent one.
  *
  * Rows that were published before go first: they are counted in the window (D)
  * already, and need no room there.  Others need a place, and whoever takes one
@@ -124,10 +125,18 @@ flight_next(const struct core * core, clock_ns now)
 	return (delayed);
 }
 
+/* Of a row in flight, or about to be. */
+static uint16_t
+stripe_of(const struct row * row)
+{
+	return (row->link == CORE_MAIN ? message_stripe(row->message) : 0);
+}
+
 static void
 count(struct core * core, uint32_t place, const struct row * row, uint32_t by)
 {
 	core->links[row->link].in_flight += by;
+	core->links[row->link].stripes[stripe_of(row)].in_flight += by;
 	if (!rows_in_pool(&core->rows, place))
 		core->rows.in_flight += by;
 }
@@ -150,8 +159,8 @@ flight_begin(struct core * core, clock_ns now, uint32_t place, struct core_actio
 	if (!core->ring_was_last)
 		core->pool_turn = place + 1;
 
-	if (link->oldest == ROW_NONE)
-		link->stands = now;
+	if (link->stripes[stripe_of(row)].in_flight == 0)
+		link->stripes[stripe_of(row)].stands = now;
 	row->state = ROW_IN_FLIGHT;
 	row->serial = ++core->serial;
 	row->since = now - row->waited;
@@ -264,17 +273,17 @@ is_before(uint32_t a, uint32_t b)
 void
 flight_answered(struct core * core, clock_ns now, const struct row * row)
 {
-	struct core_peer * peer = &core->links[row->link];
+	struct core_stripe * stripe = &core->links[row->link].stripes[stripe_of(row)];
 
-	peer->stands = now;
-	if (is_before(peer->passed, row->serial))
-		peer->passed = row->serial;
+	stripe->stands = now;
+	if (is_before(stripe->passed, row->serial))
+		stripe->passed = row->serial;
 }
 
 bool
 flight_passed(const struct core * core, const struct row * row)
 {
-	return (is_before(row->serial, core->links[row->link].passed));
+	return (is_before(row->serial, core->links[row->link].stripes[stripe_of(row)].passed));
 }
 
 static clock_ns
@@ -283,7 +292,7 @@ latest(clock_ns a, clock_ns b)
 	return (a > b ? a : b);
 }
 
-/* The time that a link may stand still is divided by this for each queue found silent,
+/* The time that a channel may stand still is divided by this for each queue found silent,
  * HASTE_MAX times at most; but it is never less than ... */
 #define HASTE_SHARE 4
 #define HASTE_LEAST CLOCK_MS(250)
@@ -308,8 +317,7 @@ clock_ns
 flight_stands_until(const struct core * core, enum core_link link)
 {
 	const struct core_peer * peer = &core->links[link];
-	clock_ns stands = latest(peer->stands, peer->unblocked);
-	clock_ns time;
+	clock_ns stands, time;
 
 	/* Asked once a message: most of the time no queue is known to be silent. */
 	if (core->haste == 0 && core->lanes.probing == 0)
@@ -319,6 +327,8 @@ flight_stands_until(const struct core * core, enum core_link link)
 	time = patience(core, peer->oldest);
 	if (time == core->options.confirm_timeout)
 		return (CLOCK_NEVER);
+	stands = peer->stripes[stripe_of(rows_at(&core->rows, peer->oldest))].stands;
+	stands = latest(stands, peer->unblocked);
 	/* Nothing came either shortly before or since: the link itself may be silent. */
 	if (later(latest(peer->heard, peer->connected), time) < stands)
 		return (CLOCK_NEVER);

@@ -55,6 +55,18 @@ struct message {
 };
 
 /*
+ * Messages of one key are of one stripe.  Those of a stripe share a channel of the main
+ * connection; those of another one may be answered although this one is frozen.
+ */
+#define MESSAGE_STRIPES 4
+
+static inline uint16_t
+message_stripe(const struct message * message)
+{
+	return (message->key == 0 ? 0 : (uint16_t)((message->key >> 32) % MESSAGE_STRIPES));
+}
+
+/*
  * The rows of one fetch, and memory that messages lie in.  The source makes
  * it with one reference; whoever keeps a message holds one more on
  * message->batch; the last unref calls destroy.  Single-threaded.

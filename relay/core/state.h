@@ -47,9 +47,12 @@ struct core {
 		bool full;
 		uint32_t in_flight;
 		uint32_t oldest, newest; /* in flight, in the order published */
-		uint32_t passed;         /* in flight and published before this: later ones
-		                            were answered since the link is up */
-		clock_ns stands;         /* since when none in flight was answered */
+		struct core_stripe {
+			uint32_t in_flight;
+			uint32_t passed;    /* in flight and published before this: later ones
+			                    were answered since the link is up */
+			clock_ns stands;    /* since when none in flight was answered */
+		} stripes[MESSAGE_STRIPES]; /* suspects have one channel: the first */
 		clock_ns unblocked;
 		clock_ns heard;
 		clock_ns connected;
@@ -198,10 +201,11 @@ void flight_again(struct core * core, clock_ns now, enum core_link link);
 void flight_answered(struct core * core, clock_ns now, const struct row * row);
 /* For how long the row in flight has waited for its confirm, while it might have come. */
 clock_ns flight_waited(const struct core * core, clock_ns now, const struct row * row);
-/* Its queue alone is to blame if it has waited for long: later ones were answered. */
+/* Its queue alone is to blame if it has waited for long: later ones were answered that
+ * took the same channel. */
 bool flight_passed(const struct core * core, const struct row * row);
-/* When the link, which stands still, has done so for too long; CLOCK_NEVER if no queue is
- * known to be silent, or the link may be. */
+/* When the channel of the oldest row, which stands still, has done so for too long;
+ * CLOCK_NEVER if no queue is known to be silent, or the link may be. */
 clock_ns flight_stands_until(const struct core * core, enum core_link link);
 /* ... or the oldest row in flight on it has waited for too long. */
 clock_ns flight_deadline(const struct core * core, enum core_link link);

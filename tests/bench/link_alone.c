@@ -211,8 +211,7 @@ main(int argc, char ** argv)
 			link_options.window = (uint32_t)bench_number(optarg, 1000000);
 			break;
 		case 'c':
-			link_options.channels = (uint16_t)bench_number(optarg,
-			    SESSION_CHANNELS_MAX);
+			link_options.channels = (uint16_t)bench_number(optarg, MESSAGE_STRIPES);
 			break;
 		case 't':
 			driver.traceparent = true;

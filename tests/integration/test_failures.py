@@ -175,6 +175,31 @@ def test_many_silent_queues_keep_nobody_else_waiting(database, broker, stack, re
     assert running.stop() == 0
 
 
+# Of the one connection with four channels the first, that of messages without a key.
+FIRST_CHANNEL = """Channels = [{proplists:get_value(number, I), proplists:get_value(connection, I), C} ||
+        C <- rabbit_channel:list(), I <- [rabbit_channel:info(C, [number, connection])]],
+    [Main] = [Connection || {4, Connection, _} <- Channels],
+    [sys:suspend(C) || {1, Connection, C} <- Channels, Connection =:= Main]."""
+
+
+def test_who_stands_behind_others_on_a_frozen_channel_is_not_accused(database, broker, stack, relay):
+    """What other channels confirm meanwhile tells nothing of that one."""
+    first, second = broker.queue("first"), broker.queue("second")
+    running = relay(config={"publish": {"confirm_timeout": f"{CONFIRM_TIMEOUT_S}s"}})
+    running.wait_log("broker_connected")
+    stack.rabbitmqctl("eval", FIRST_CHANNEL)
+    write(database, "", first)
+    write(database, "", second)
+    for n in range(20):
+        write(database, "", second, f"key-{n}")
+    running.wait_log("no_confirms", timeout=CONFIRM_TIMEOUT_S + 2)
+    wait_until(lambda: pending(database) == 0, 10, "nothing pending")
+    wait_until(lambda: broker.count(second) == 21, 10, "all for the second queue")
+    wait_until(lambda: database.value("SELECT count(*) FROM outbox.delayed") == 0, 15, "the probe of the first one")
+    assert running.stop() == 0
+    assert running.log("stopped")[0]["delayed"] == "1"
+
+
 def test_an_exchange_without_permission_keeps_nobody_else_waiting(database, broker, stack, relay, vhost):
     stack.rabbitmqctl("add_user", f"{vhost.name}_u", "secret")
     try:

@@ -41,6 +41,18 @@ written(int64_t first, const char * queues)
 	answer(by(first, queues), 1, true);
 }
 
+/* The same with a key each, one digit for each letter: its stripe. */
+static void
+written_on(const char * queues, const char * stripes)
+{
+	struct batch * batch = by(1, queues);
+
+	for (size_t n = 0; n < batch->count; n++)
+		batch->messages[n]->key = (uint64_t)(stripes[n] - '0') << 32 | (n + 1);
+	expect(CORE_FETCH);
+	answer(batch, 1, true);
+}
+
 /* What the core does besides publishing; returns what it does then. */
 static enum core_action_type
 step(void)
@@ -145,6 +157,53 @@ nobody_is_accused_for_standing_behind_a_silent_one(void ** state)
 	sent("34");
 	answered("34");
 	put_aside("2");
+}
+
+/* Its channel is frozen, and others are not. */
+static void
+nobody_is_accused_for_what_other_channels_answer(void ** state)
+{
+	(void)state;
+	written_on("ahbgg", "11101");
+	sent("12345");
+	answered("4");
+	reset_after(CLOCK_S(15), CORE_MAIN);
+	sent("235");
+	answered("235");
+	put_aside("1");
+}
+
+static void
+a_channel_that_stands_still_has_less_time_whatever_others_answer(void ** state)
+{
+	(void)state;
+	written_on("abggg", "11000");
+	sent("12345");
+	answered("3");
+	reset_after(CLOCK_S(15), CORE_MAIN);
+	sent("245");
+	now += CLOCK_S(2);
+	answered("4");
+	now += CLOCK_S(1);
+	answered("5");
+	reset_after(CLOCK_S(15) / 4 - CLOCK_S(3), CORE_MAIN);
+	put_aside("12");
+}
+
+/* Suspects have one channel, whatever the key. */
+static void
+on_suspects_all_share_a_channel(void ** state)
+{
+	(void)state;
+	written_on("abg", "120");
+	sent("123");
+	core_on_channel_closed(core, now, CORE_MAIN, BYTES_NONE, bytes_from("why"));
+	core_on_link_up(core, now, CORE_MAIN);
+	sent_on(CORE_SUSPECTS, "123");
+	confirmed(tickets[3]);
+	core_on_heard(core, now + 1, CORE_SUSPECTS);
+	reset_after(CLOCK_S(15), CORE_SUSPECTS);
+	put_aside("12");
 }
 
 static void
@@ -323,6 +382,9 @@ main(void)
 	const struct CMUnitTest tests[] = {
 	    TEST(all_that_others_passed_are_found_at_once),
 	    TEST(nobody_is_accused_for_standing_behind_a_silent_one),
+	    TEST(nobody_is_accused_for_what_other_channels_answer),
+	    TEST(a_channel_that_stands_still_has_less_time_whatever_others_answer),
+	    TEST(on_suspects_all_share_a_channel),
 	    TEST(who_was_passed_a_moment_ago_goes_on_waiting),
 	    TEST(a_link_that_stands_still_has_less_time_for_each_silent_queue),
 	    TEST(a_link_that_answers_has_all_the_time),
