@@ -113,6 +113,10 @@ fail(struct link * l, clock_ns now, const struct error * reason)
 		l->retry_at = now;
 		return;
 	}
+	/* Untold, it would close a channel of the next connection, too, and what ended this
+	 * one could be the same again. */
+	if (l->settling && !l->closing)
+		link_tell_closed(l);
 	error_set(&e, reason->code, "%s: %s", l->peer, reason->text);
 	e.amqp_code = reason->amqp_code;
 	strcpy(e.remedy, reason->remedy);

@@ -68,7 +68,8 @@ struct link_events {
 	 * it, and messages for it were among them; else BYTES_NONE.  After a closed
 	 * channel, what other channels have in flight is waited for a moment, and
 	 * only then is this told; a new one is opened on the same connection and up
-	 * follows.  A closed connection's down event follows at once. */
+	 * follows.  A closed connection's down event follows at once, as does that of
+	 * one that ends meanwhile. */
 	void (*channel_closed)(void * context, const struct error * e, struct bytes exchange);
 	/* connection.blocked / unblocked; also false just before down, if it was
 	 * true. */

@@ -63,9 +63,8 @@ forget_closed(struct link * l)
 	}
 }
 
-/* All channels that are up have settled, or are closed: then nothing comes from them. */
-static void
-tell_closed(struct link * l)
+void
+link_tell_closed(struct link * l)
 {
 	forget_closed(l);
 	l->settling = false;
@@ -108,7 +107,7 @@ link_settle(struct link * l, clock_ns now, struct error * e)
 		if (session_renew(&l->session))
 			return (error_set(e, EXIT_BUG, "no room for a control frame"));
 	}
-	tell_closed(l);
+	link_tell_closed(l);
 	return (0);
 }
 

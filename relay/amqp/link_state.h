@@ -99,6 +99,13 @@ int link_renew(struct link * l, clock_ns now, struct error * e);
  */
 int link_settle(struct link * l, clock_ns now, struct error * e);
 
+/**
+ * link_tell_closed(l):
+ * Tell at once that a channel was closed (l->settling).  What is in flight on other
+ * channels has settled, or they and what they say are given up.
+ */
+void link_tell_closed(struct link * l);
+
 /* What the session tells; its context is the link. */
 extern const struct session_events link_session_events;
 

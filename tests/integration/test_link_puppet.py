@@ -199,3 +199,23 @@ def test_a_closed_channel_waits_for_the_others_but_not_for_ever(puppet, drive):
     puppet.say(0, spec.Connection.CloseOk())
     driver.end()
     assert len(driver.events("confirmed")) == 3 and not driver.events("down")
+
+
+@pytest.mark.parametrize("end", ["close", "loss"])
+def test_what_closed_a_channel_is_told_although_the_connection_ends(puppet, drive, end):
+    """Or else each of the two would be published again with the other, and again."""
+    spec = pika.spec
+    driver = drive([{"exchange": "nowhere", "routing_key": "x"}, {"id": 2, "exchange": "", "routing_key": "x", "key": KEY}],
+                   "--url", puppet.url, "--heartbeat", 0, "--channels", 2, "--exit-on-down")
+    puppet.login(channels=2)
+    for _ in range(2):
+        puppet.hear(spec.Basic.Publish)
+    puppet.say(1, spec.Channel.Close(404, "NOT_FOUND - no exchange 'nowhere' in vhost '/'", 60, 40))
+    puppet.hear(spec.Channel.CloseOk)
+    if end == "close":
+        puppet.say(0, spec.Connection.Close(541, "INTERNAL_ERROR", 0, 0))
+    else:
+        puppet.connection.close()
+    driver.wait("down")
+    assert driver.names()[:4] == ["up", "channel_closed", "named", "down"]
+    assert [e["exchange"] for e in driver.events("named")] == ["nowhere"]
