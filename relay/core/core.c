@@ -148,9 +148,12 @@ core_free(struct core * core)
 static bool
 is_finished(const struct core * core, clock_ns now)
 {
+	const struct core_peer * main = &core->links[CORE_MAIN];
+
+	/* A link that is full for now takes what was left behind in a moment. */
 	if (core->stopping)
 		return (in_flight(core) == 0 && !core->marking && !has_unmarked(core) &&
-		    flight_next(core, now) == ROW_NONE);
+		    !(main->up && main->full) && flight_next(core, now) == ROW_NONE);
 	return (core->draining && core->last.fetched && core->last.searched && is_quiet(core) &&
 	    in_flight(core) == 0);
 }

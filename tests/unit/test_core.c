@@ -457,6 +457,42 @@ a_stop_publishes_what_keeps_a_mark_from_those_published(void ** state)
 }
 
 static void
+a_stop_waits_for_a_link_that_is_full_for_a_moment(void ** state)
+{
+	uint64_t last;
+
+	(void)state;
+	fetched(rows(1, "aab"), 1, true);
+	fetching();
+	last = published(1);
+	confirmed(published(3));
+	core_stop(core);
+	confirmed(last);
+	expect(CORE_RECORD);
+	core_on_recorded(core, now);
+	last = published(2);
+	core_on_settled(core, now, last, CORE_NOT_TAKEN, BYTES_NONE);
+	core_on_link_full(core, CORE_MAIN, true);
+	expect(CORE_NOTHING);
+	core_on_link_full(core, CORE_MAIN, false);
+	confirmed(published(2));
+	expect(CORE_RECORD);
+	assert_int_equal(action.record.messages, 2);
+	core_on_recorded(core, now);
+	expect(CORE_FINISHED);
+}
+
+static void
+a_stop_does_not_wait_for_a_link_that_is_full_and_lost(void ** state)
+{
+	(void)state;
+	core_on_link_full(core, CORE_MAIN, true);
+	core_on_link_down(core, now, CORE_MAIN);
+	core_stop(core);
+	expect(CORE_FINISHED);
+}
+
+static void
 a_stop_does_not_wait_for_a_lost_peer(void ** state)
 {
 	uint64_t first;
@@ -573,6 +609,8 @@ main(void)
 	    TEST(a_lost_source_forgets_all_rows),
 	    TEST(a_stop_finishes_and_records_what_is_in_flight),
 	    TEST(a_stop_publishes_what_keeps_a_mark_from_those_published),
+	    TEST(a_stop_waits_for_a_link_that_is_full_for_a_moment),
+	    TEST(a_stop_does_not_wait_for_a_link_that_is_full_and_lost),
 	    TEST(a_stop_does_not_wait_for_a_lost_peer),
 	    TEST(a_drain_ends_when_a_fetch_after_the_last_mark_is_empty),
 	    TEST(a_drain_does_not_end_with_an_interval_left_open_before),
