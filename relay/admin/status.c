@@ -22,6 +22,10 @@
 /* It brought the table pause. */
 #define MIGRATION_PAUSE 4
 
+/* Types of Postgres' catalogue; their numbers never change. */
+#define BOOL_OID 16
+#define TEXT_ARRAY_OID 1009
+
 struct status {
 	struct status_options options;
 	PGconn * conn;
@@ -190,6 +194,21 @@ status_close(struct status * status)
 	free(status);
 }
 
+/* As a person reads it; NULL for NULL. */
+static const char *
+readable(const PGresult * result, int column)
+{
+	const char * value = PQgetvalue(result, 0, column);
+
+	if (PQgetisnull(result, 0, column))
+		return (NULL);
+	if (PQftype(result, column) == BOOL_OID)
+		return (value[0] == 't' ? "yes" : "no");
+	if (PQftype(result, column) == TEXT_ARRAY_OID && strcmp(value, "{}") == 0)
+		return ("none");
+	return (value);
+}
+
 /* The first row of the answer, its first ${columns} columns. */
 static size_t
 status_lines(const struct status * status, struct status_line lines[STATUS_LINES_MAX], int columns)
@@ -198,9 +217,7 @@ status_lines(const struct status * status, struct status_line lines[STATUS_LINES
 
 	for (int i = 0; i < columns && count < STATUS_LINES_MAX; i++) {
 		lines[count].name = PQfname(status->result, i);
-		lines[count++].value = PQgetisnull(status->result, 0, i) ?
-		    NULL :
-		    PQgetvalue(status->result, 0, i);
+		lines[count++].value = readable(status->result, i);
 	}
 	return (count);
 }

@@ -60,11 +60,11 @@ colour_of(const struct status_line * line)
 	if (strcmp(line->name, "delayed") == 0)
 		return (some ? NOTE : NULL);
 	if (strcmp(line->name, "paused") == 0)
-		return (value != NULL && value[0] == 't' ? WORSE : NULL);
+		return (value != NULL && strcmp(value, "yes") == 0 ? WORSE : NULL);
 	if (strcmp(line->name, "paused_exchanges") == 0)
-		return (value != NULL && strcmp(value, "{}") != 0 ? NOTE : NULL);
+		return (value != NULL && strcmp(value, "none") != 0 ? NOTE : NULL);
 	if (strcmp(line->name, "wake_up_trigger") == 0)
-		return (value != NULL && value[0] == 'f' ? NOTE : NULL);
+		return (value != NULL && strcmp(value, "no") == 0 ? NOTE : NULL);
 	return (NULL);
 }
 

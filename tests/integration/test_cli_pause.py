@@ -29,6 +29,12 @@ def backlog(database):
     return database.query("SELECT pending, delayed, dead FROM outbox.backlog()")[0]
 
 
+def told(say):
+    """What status tells a person of pauses."""
+    lines = dict(line.split(None, 1) for line in say("status").splitlines() if " " in line.strip())
+    return lines["paused"], lines["paused_exchanges"]
+
+
 def test_a_pause_is_kept_and_told_and_recorded(database, say):
     assert say("resume", "--all") == "nothing is paused\noutbox-relay: it was not paused\n"
     assert 'paused: exchange "events" since ' in say("pause", "--exchange", "events", "--reason", "consumers are being mended")
@@ -36,12 +42,14 @@ def test_a_pause_is_kept_and_told_and_recorded(database, say):
     assert 'paused: everything since ' in say("pause")
     found = json.loads(say("status", "--json"))
     assert (found["paused"], found["paused_exchanges"]) == (True, ["events"])
+    assert told(say) == ("yes", "{events}")
     role = database.roles["relay"]
     assert database.query("SELECT everything, exchange, reason, starts_with(paused_by, %s) FROM outbox.pause ORDER BY 1", [role]) == [
         (False, "events", "consumers are being mended", True), (True, "", None, True)]
     lines = say("resume").splitlines()
     assert len(lines) == 1 and 'exchange "events"' in lines[0] and lines[0].endswith(": consumers are being mended")
     assert say("resume", "--exchange", "events") == "nothing is paused\n"
+    assert told(say) == ("no", "none")
     say("pause", "--exchange", "")
     say("pause")
     assert say("resume", "--all") == "nothing is paused\n"

@@ -72,10 +72,12 @@ def read_all(terminal):
 
 def test_colours_are_for_a_terminal_that_wants_them(database, status):
     wait_for(database, None, "retry", 1)
+    database.execute("INSERT INTO outbox.pause (everything, exchange, paused_by) VALUES (true, '', 'a person')")
     process, terminal = on_a_terminal(database)
     text = read_all(terminal)
     assert process.wait() == 0
-    assert "\033[31mleader_pid" in text and "\033[33mdelayed" in text and "\033[31mdead" not in text
+    assert "\033[31mleader_pid" in text and "\033[33mdelayed" in text and "\033[31mpaused " in text
+    assert "\033[31mdead" not in text and "\033[33mpaused_exchanges" not in text and "\033[33mwake_up" not in text
     process, terminal = on_a_terminal(database, NO_COLOR="1")
     assert "\033" not in read_all(terminal) and process.wait() == 0
     assert "\033" not in status()
