@@ -37,7 +37,7 @@ class Cluster:
     """
 
     def __init__(self, binaries, port=5432, primary=None, **settings):
-        self.settings = {"listen_addresses": "", "port": port, "fsync": "off", "shared_buffers": "16MB",
+        self.settings = {"listen_addresses": "", "port": port, "fsync": "off", "shared_buffers": "16MB", "dynamic_shared_memory_type": "mmap",
                          "max_connections": 20, **settings}
         self.env = {}
         self.binaries = pathlib.Path(binaries)
@@ -127,8 +127,9 @@ class Cluster:
 
     def remove(self):
         if self.process is not None:
-            self.process.kill()
-            self.process.wait()
+            # Killed it would leave its shared memory to the machine.
+            self.process.send_signal(signal.SIGQUIT)
+            self.process.wait(30)
         shutil.rmtree(self.directory)
 
 

@@ -141,11 +141,20 @@ def test_stack_dies_with_its_killed_owner(directory):
         wait_until(lambda: (directory / "state.json").exists(), 30, "the stack")
         data = Stack(directory).env["POSTGRES_DATA"]
         assert processes_with(data)
+        segment = int((pathlib.Path(data) / "postmaster.pid").read_text().splitlines()[6].split()[1])
+        assert segment in shared_memory()
+        assert "/dev/shm/" not in pathlib.Path(f"/proc/{Stack(directory).env['POSTGRES_PID']}/maps").read_text()
     finally:
         runner.kill()
         runner.wait()
     wait_until(lambda: not processes_with(str(directory)), 10, "the end of all processes")
     assert not pathlib.Path(data).exists()
+    assert segment not in shared_memory()
+
+
+def shared_memory():
+    """The ids of all segments."""
+    return {int(line.split()[1]) for line in pathlib.Path("/proc/sysvipc/shm").read_text().splitlines()[1:]}
 
 
 def test_servers_die_with_a_killed_supervisor_and_the_next_start_clears_up(directory):
