@@ -243,6 +243,13 @@ tell_closed(struct world * w, struct relay * relay, enum core_link link)
 	    bytes_from(named ? "404" : "406"));
 }
 
+uint32_t
+broker_stripe(const struct world * w, const struct relay * relay, const struct connection * c,
+    uint32_t row)
+{
+	return (c == &relay->connections[CORE_MAIN] ? w->rows[row].key % MESSAGE_STRIPES : 0);
+}
+
 static void
 settle(struct world * w, struct relay * relay, struct connection * c, uint32_t at)
 {
@@ -257,9 +264,13 @@ settle(struct world * w, struct relay * relay, struct connection * c, uint32_t a
 	c->count--;
 	memmove(&c->queue[at], &c->queue[at + 1], (c->count - at) * sizeof(p));
 	if (live) {
-		for (uint32_t n = 0; n < at; n++)
-			relay->views[c->queue[n].row].passed = true;
-		c->answered_at = w->now;
+		uint32_t stripe = broker_stripe(w, relay, c, p.row);
+
+		for (uint32_t n = 0; n < at; n++) {
+			if (broker_stripe(w, relay, c, c->queue[n].row) == stripe)
+				relay->views[c->queue[n].row].passed = true;
+		}
+		c->answered_at[stripe] = w->now;
 		v->ticket = 0;
 		relay->expected.in_flight--;
 	} else {

@@ -347,12 +347,14 @@ promise_least_patience(const struct world * w)
 /* Has it stood still for that long? */
 static bool
 stands_still(const struct world * w, const struct relay * relay, const struct connection * c,
-    const struct view * v)
+    uint32_t row)
 {
+	const struct view * v = &relay->views[row];
 	clock_ns since = v->published_at > c->since ? v->published_at : c->since;
+	clock_ns answered_at = c->answered_at[broker_stripe(w, relay, c, row)];
 
-	if (c->answered_at > since)
-		since = c->answered_at;
+	if (answered_at > since)
+		since = answered_at;
 	for (uint32_t n = 0; n < WORLD_EXCHANGES * WORLD_QUEUES; n++) {
 		if (relay->lane_known[n / WORLD_QUEUES][n % WORLD_QUEUES])
 			return (w->now - since >= promise_least_patience(w));
@@ -383,7 +385,7 @@ promise_at_reset(struct world * w, struct relay * relay, enum core_link link)
 		if (v->ticket != c->queue[n].ticket)
 			continue;
 		if (first) {
-			bool hasty = stands_still(w, relay, c, v);
+			bool hasty = stands_still(w, relay, c, c->queue[n].row);
 
 			if (!hasty && waited(w, c, v) < w->options.confirm_timeout)
 				world_broken(w, "H", "a link reset although id %d is not overdue",

@@ -54,7 +54,7 @@ slab_add(struct world * w, struct slab * slab, uint32_t n, enum message_origin o
 
 	slab->list[slab->batch.count++] = m;
 	*m = (struct message){.id = row->id,
-	    .key = row->key,
+	    .key = (uint64_t)row->key << 32 | row->key,
 	    .batch = &slab->batch,
 	    .exchange = relay_exchange_name(row->exchange),
 	    .routing_key = relay_queue_name(row->queue),

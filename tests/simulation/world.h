@@ -167,7 +167,7 @@ struct connection {
 	uint8_t closing_exchange;
 	clock_ns since; /* of the confirm timeout: up, or unblocked */
 	clock_ns heard_at;
-	clock_ns answered_at; /* for any message */
+	clock_ns answered_at[MESSAGE_STRIPES]; /* for any message of the stripe */
 	struct publication {
 		uint32_t row;
 		uint64_t ticket;
@@ -376,6 +376,9 @@ bool reading_must_wait(struct world * w, struct session * session);
 
 void broker_publish(struct world * w, struct relay * relay, const struct core_action * action);
 void broker_process(struct world * w, struct connection * connection, uint32_t count);
+/* Which of the connection's channels takes it. */
+uint32_t broker_stripe(const struct world * w, const struct relay * relay,
+    const struct connection * connection, uint32_t row);
 void broker_settle(struct world * w, struct relay * relay, enum core_link link);
 void broker_up(struct world * w, struct relay * relay, enum core_link link);
 /* The connection is gone, with some of what it carried; the core is not told. */
