@@ -211,6 +211,9 @@ timers(struct link * l, clock_ns now, struct error * e)
 	if (l->closing && l->session.phase == SESSION_CLOSING && now >= l->connect_deadline)
 		return (error_set(e, EXIT_UNREACHABLE, "no answer to connection.close"));
 	if (l->session.phase < SESSION_UP && !l->is_blocked && now >= l->connect_deadline) {
+		if (l->was_up)
+			return (error_set(e, EXIT_UNREACHABLE,
+			    "the broker did not close a channel, or open it again, in time"));
 		error_set(e, EXIT_UNREACHABLE,
 		    "the broker did not answer in time (phase %d of login)", (int)l->session.phase);
 		return (error_remedy(e, "is the broker overloaded, or does the port not speak %s?",

@@ -102,7 +102,7 @@ def test_a_broker_that_does_not_open_a_channel_again_is_left(puppet, drive):
     puppet.hear(pika.spec.Basic.Publish)
     puppet.say(1, pika.spec.Channel.Close(406, "PRECONDITION_FAILED - for a test", 60, 40))
     puppet.hear(pika.spec.Channel.Open)
-    assert "in time" in driver.wait("down", timeout=5)[0]["text"]
+    assert "open it again, in time" in driver.wait("down", timeout=5)[0]["text"]
 
 
 def test_a_nack_leads_to_a_new_channel_once_all_is_settled(puppet, drive):
