@@ -316,15 +316,20 @@ spoil_if_refused(PGconn * db, const struct outbox_error * error)
 {
 	if (error->code == OUTBOX_REFUSED && PQtransactionStatus(db) == PQTRANS_INTRANS)
 		PQclear(PQexec(db,
-		    "DO $$BEGIN RAISE 'liboutbox has lost the answer to a statement' "
+		    "DO $$BEGIN RAISE 'liboutbox could not write a message of this transaction' "
 		    "USING ERRCODE = '" OUT_OF_MEMORY "'; END$$"));
 	return (error->code);
 }
 
+/* ${id} may be NULL. */
 static void
-take_id(const PGresult * result, char id[OUTBOX_ID_SIZE])
+take_answer(const PGresult * result, char id[OUTBOX_ID_SIZE], struct outbox_error * error)
 {
-	snprintf(id, OUTBOX_ID_SIZE, "%s", PQgetvalue(result, 0, 0));
+	if (PQntuples(result) != 1)
+		outbox_error_set(error, OUTBOX_REFUSED, NULL,
+		    "no row was written: does a trigger of the outbox keep it out?");
+	else if (id != NULL)
+		snprintf(id, OUTBOX_ID_SIZE, "%s", PQgetvalue(result, 0, 0));
 }
 
 /* ---- one ---- */
@@ -352,8 +357,8 @@ outbox_publish(PGconn * db, const struct outbox_message * message,
 	    p.formats, 0);
 	if (PQresultStatus(result) != PGRES_TUPLES_OK)
 		refused(db, result, error);
-	else if (id != NULL)
-		take_id(result, id);
+	else
+		take_answer(result, id, error);
 	PQclear(result);
 	return (spoil_if_refused(db, error));
 }
@@ -420,8 +425,10 @@ read_chunk(struct batch * b, size_t first)
 			break;
 		}
 		if (status == PGRES_TUPLES_OK) {
-			if (b->ids != NULL)
-				take_id(result, b->ids[at]);
+			if (b->error->code == OUTBOX_OK) {
+				take_answer(result, b->ids == NULL ? NULL : b->ids[at], b->error);
+				b->error->index = at;
+			}
 			at++;
 		} else if (status == PGRES_FATAL_ERROR && result != NULL &&
 		    b->error->code == OUTBOX_OK) {

@@ -305,6 +305,20 @@ def test_what_postgres_alone_knows_is_refused_with_its_reason(connect, database)
     assert database.query("SELECT payload_text FROM outbox.message") == [("last",)]
 
 
+def test_what_a_trigger_keeps_out_is_no_message(connect, database):
+    database.execute("CREATE FUNCTION keep_out() RETURNS trigger LANGUAGE plpgsql"
+                     " AS $$BEGIN RETURN CASE WHEN NEW.payload_text = 'out' THEN NULL ELSE NEW END; END$$;"
+                     "CREATE TRIGGER keep_out BEFORE INSERT ON outbox.message FOR EACH ROW EXECUTE FUNCTION keep_out()")
+    db = connect()
+    db.run("BEGIN", "SAVEPOINT s")
+    assert db.publish(Message(payload_text="in"))[0] == OK
+    assert db.publish(Message(payload_text="out"))[0] == REFUSED
+    assert b"trigger" in db.error.text and db.state() == IN_ERROR
+    db.run("ROLLBACK TO s")
+    code, _ = db.publish_batch([Message(payload_text="in"), Message(payload_text="out"), Message(payload_text="in")])
+    assert (code, db.error.index) == (REFUSED, 1) and db.state() == IN_ERROR
+
+
 def test_another_schema(empty_database, library):
     for file in sorted((ROOT / "migrations/outbox").glob("*.up.sql")):
         empty_database.psql("-1", "-c", re.sub(r"\boutbox\b", "shop_out", file.read_text()))
