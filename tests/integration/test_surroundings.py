@@ -61,7 +61,7 @@ def test_text_that_is_no_utf8_stops_nobody(encoded, broker, relay):
     assert shown.returncode == 0 and "to nowhere" in shown.stdout, shown
     retried = relay.command("dead", "retry", first[0], config=config)
     assert retried.returncode == 0, retried
-    wait_until(lambda: encoded.value("SELECT history->-1->>'event' FROM outbox.dead WHERE id = %s", first) == "dead"
+    wait_until(lambda: encoded.query("SELECT history->-1->>'event' FROM outbox.dead WHERE id = %s", first) == [("dead",)]
                and encoded.value("SELECT count(*) FROM outbox.dead") == 3)
 
 
