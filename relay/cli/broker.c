@@ -21,7 +21,7 @@
 #define FULL_PAUSE CLOCK_MS(100)
 
 /*
- * RabbitMQ confirms a fifth more from four channels than from one: docs/design.md.
+ * RabbitMQ confirms more from four channels than from one: docs/design.md.
  * Suspects have one: whatever closes it was in flight there, and little is.
  */
 static const uint16_t side_channels[CORE_LINKS] = {

@@ -357,7 +357,6 @@ def test_until_empty_ends_where_the_source_polls(database, broker, relay):
 
 
 def test_scheduled_messages_leave_in_their_second_and_not_before(database, broker, relay):
-    """Never before; and within the second, unless the machine itself stands still each time."""
     count = 10_000
     exchange = broker.exchange()
     queue = broker.queue(exchange=exchange)
@@ -387,10 +386,10 @@ def test_scheduled_messages_leave_in_their_second_and_not_before(database, broke
                 seconds = cursor.fetchone()[0]
             assert there == 0 or seconds >= 0, "before its time"
         assert there == count
-        broker.take(queue, count)
         return seconds
 
-    assert any(lateness() < 1 for _ in range(3)), "the last one came more than 1 s after its time"
+    late = lateness()
+    assert late < 1, f"the last one came {late:.2f} s after its time"
     running.stop()
 
 

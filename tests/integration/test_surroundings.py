@@ -47,7 +47,8 @@ def test_text_that_is_no_utf8_stops_nobody(encoded, broker, relay):
     config = {"postgres": {"dsn": encoded.dsn("relay")}, "retry": {"max_attempts": 2, "initial": "100ms"}}
     relay(config=config)
     taken = [m.body for m in broker.take(queue, 4)]
-    assert sorted(taken) == sorted([b"before", b"f\xfcr", b"key", "für".encode()])
+    assert b"key" in taken
+    assert [body for body in taken if body != b"key"] == [b"before", b"f\xfcr", "für".encode()]
     wait_until(lambda: encoded.query("SELECT pending, dead FROM outbox.backlog()") == [(0, 2)])
 
     # What such a key waits for, and those behind it.
