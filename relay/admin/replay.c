@@ -32,6 +32,8 @@ struct replay {
 	int64_t last;
 	char step_xid[24]; /* of the last step; "": none yet */
 	char step_id[24];  /* greatest id of a copy in it */
+	int64_t written;   /* the same; before the first step: newest */
+	bool beside;
 };
 
 #define FILTER_PARAMETERS 10
@@ -162,7 +164,7 @@ replay_prepare(struct replay * replay, struct error * e)
 		return (-1);
 	if (!filter->look_only && oneshot_value(answer, 0, 4)[0] != 't')
 		return (replay_no_right(replay, e));
-	replay->newest = oneshot_number(answer, 0, 3);
+	replay->newest = replay->written = oneshot_number(answer, 0, 3);
 	if (oneshot_value(answer, 0, 0) == NULL)
 		return (0);
 	snprintf(replay->last_id, sizeof(replay->last_id), "%s", oneshot_value(answer, 0, 2));
@@ -187,7 +189,8 @@ replay_open(const struct oneshot_options * options, const struct replay_filter *
 	}
 	connection.word = "outbox";
 	connection.purpose = "replay";
-	connection.settings = "SET statement_timeout = 0";
+	/* No flush of ours in the way of the application's: a mark flushes what it covers. */
+	connection.settings = "SET statement_timeout = 0; SET synchronous_commit = off";
 	replay->filter = *filter;
 	replay->last = filter->after;
 	if ((replay->oneshot = oneshot_open(&connection, e)) == NULL || replay_prepare(replay, e)) {
@@ -264,6 +267,7 @@ int64_t
 replay_step(struct replay * replay, unsigned int limit, struct error * e)
 {
 	const struct oneshot * answer = replay->oneshot;
+	int64_t count, written;
 	char number[16];
 
 	snprintf(number, sizeof(number), "%u", limit);
@@ -271,12 +275,22 @@ replay_step(struct replay * replay, unsigned int limit, struct error * e)
 		return (-1);
 	if (replay_ask(replay, step_sql, number, e))
 		return (-1);
-	if (oneshot_number(answer, 0, 1) == 0)
+	if ((count = oneshot_number(answer, 0, 1)) == 0)
 		return (0);
+	written = oneshot_number(answer, 0, 2);
+	/* Ids that are not ours have gone to somebody else. */
+	replay->beside = written - replay->written > count;
+	replay->written = written;
 	replay->last = oneshot_number(answer, 0, 0);
 	snprintf(replay->step_id, sizeof(replay->step_id), "%s", oneshot_value(answer, 0, 2));
 	snprintf(replay->step_xid, sizeof(replay->step_xid), "%s", oneshot_value(answer, 0, 3));
-	return (oneshot_number(answer, 0, 1));
+	return (count);
+}
+
+bool
+replay_beside_others(const struct replay * replay)
+{
+	return (replay->beside);
 }
 
 int

@@ -57,6 +57,13 @@ int replay_leads(struct replay * replay, struct error * e);
 int64_t replay_step(struct replay * replay, unsigned int limit, struct error * e);
 
 /**
+ * replay_beside_others(replay):
+ * Whether somebody else has written messages between the last two steps, or
+ * before the first one since ${replay} was opened.
+ */
+bool replay_beside_others(const struct replay * replay);
+
+/**
  * replay_settled(replay, e):
  * Whether the relay is done with the last step: 1, 0, or -1 with ${e}.
  */

@@ -2,7 +2,9 @@
  * New messages must not queue up behind old ones: while a relay leads, a step
  * is written only once the relay is done with the one before, so that at most a
  * step lies in front of what the application writes; and not before a pause that
- * grows with the time that writing one takes.
+ * grows with the time that writing one takes.  While the application writes, too,
+ * steps are small, and no more of them than --rate allows: whatever they take of
+ * both servers is missing elsewhere.
  */
 #include "cli/replay.h"
 
@@ -18,6 +20,9 @@
 #include "config/value.h"
 
 #define STEP 200
+#define STEP_BESIDE 50
+#define RATE 500
+#define RATE_MAX 1000000
 /* Writing a step takes one part in so many of the time, so that a busy server has room for others. */
 #define SHARE 5
 /* Between two looks at how far the relay is: it marks every 50 ms. */
@@ -27,6 +32,7 @@
 struct request {
 	const struct cli_arguments * arguments;
 	struct replay_filter filter;
+	int64_t rate; /* copies a second beside others */
 };
 
 /* A time of Postgres's, or an age. */
@@ -55,9 +61,10 @@ read_request(struct request * request, const struct cli_arguments * arguments)
 {
 	struct replay_filter * filter = &request->filter;
 	const char * after = cli_value(arguments, "after");
+	const char * rate = cli_value(arguments, "rate");
 	int code;
 
-	*request = (struct request){.arguments = arguments};
+	*request = (struct request){.arguments = arguments, .rate = RATE};
 	filter->exchange = cli_value(arguments, "exchange");
 	filter->routing_key = cli_value(arguments, "routing-key");
 	filter->ordering_key = cli_value(arguments, "ordering-key");
@@ -70,6 +77,11 @@ read_request(struct request * request, const struct cli_arguments * arguments)
 	if (after != NULL && (value_integer(after, &filter->after) != NULL || filter->after < 0))
 		return (cli_usage(arguments->command,
 		    "--after takes the number of a message, not \"%.60s\"", after));
+	if (rate != NULL &&
+	    (value_integer(rate, &request->rate) != NULL || request->rate < 1 ||
+		request->rate > RATE_MAX))
+		return (cli_usage(arguments->command,
+		    "--rate takes 1 to %d messages a second, not \"%.60s\"", RATE_MAX, rate));
 	if (filter->to_queue != NULL &&
 	    (filter->to_queue[0] == '\0' || strlen(filter->to_queue) > NAME_MAX_BYTES))
 		return (cli_usage(arguments->command, "--to-queue takes a name of 1 to %d bytes",
@@ -124,21 +136,34 @@ static int
 wait_for_relay(struct replay * replay, clock_ns next, int64_t done, int64_t total, struct error * e)
 {
 	const struct timespec pause = {.tv_nsec = LOOK_NS};
-	int settled;
+	int settled = 0;
 
-	while (((settled = replay_settled(replay, e)) == 0 ||
-		   (settled == 1 && clock_now() < next)) &&
-	    !work_interrupted()) {
+	while (!work_interrupted()) {
+		if (settled == 0 && (settled = replay_settled(replay, e)) == -1)
+			return (-1);
+		if (settled == 1 && clock_now() >= next)
+			break;
 		work_progress("replayed", done, total);
 		nanosleep(&pause, NULL);
 	}
-	return (settled == -1 ? -1 : 0);
+	return (0);
+}
+
+/* How long from the beginning of a step to the next one, if writing it took so long. */
+static clock_ns
+spacing(const struct request * request, int64_t count, bool beside, clock_ns took)
+{
+	clock_ns share = took * SHARE;
+	clock_ns paced = beside ? CLOCK_S(1) * count / request->rate : 0;
+
+	return (paced > share ? paced : share);
 }
 
 static int
-replay_all(struct replay * replay, int64_t total)
+replay_all(struct replay * replay, const struct request * request, int64_t total)
 {
 	int64_t count, done = 0;
+	bool beside = true; /* until it is known */
 	clock_ns began, next;
 	struct error e;
 	int leads;
@@ -150,9 +175,10 @@ replay_all(struct replay * replay, int64_t total)
 	work_begin();
 	while (!work_interrupted()) {
 		began = clock_now();
-		if ((count = replay_step(replay, STEP, &e)) == 0)
+		if ((count = replay_step(replay, beside ? STEP_BESIDE : STEP, &e)) == 0)
 			break;
-		next = began + (clock_now() - began) * SHARE;
+		beside = replay_beside_others(replay);
+		next = began + spacing(request, count, beside, clock_now() - began);
 		if (count > 0)
 			done += count;
 		if (count == -1 || (leads && wait_for_relay(replay, next, done, total, &e))) {
@@ -196,7 +222,7 @@ replay_run(struct replay * replay, const struct request * request)
 	print_reach(stderr, answer, request, total);
 	if ((code = ask(request)) != EXIT_WELL)
 		return (code);
-	return (replay_all(replay, total));
+	return (replay_all(replay, request, total));
 }
 
 static int
@@ -229,6 +255,7 @@ static const struct cli_option options[] = {
     {"all", NULL, "every message kept, for want of a filter"},
     {"to-queue", "NAME", "reach this queue alone, by the default exchange"},
     {"after", "ID", "those behind message ID: what an interrupted replay names"},
+    {"rate", "N", "messages a second while the application writes, too (500)"},
     {"yes", NULL, "do not ask"},
     {"dry-run", NULL, "say how many it would be, and where they would go"},
     {NULL, NULL, NULL},
@@ -240,9 +267,10 @@ const struct cli_command cli_replay = {
     .description =
 	"Copies with the same message ids and the header x-replayed; consumers with an inbox skip\n"
 	"what they have handled unless they forget it first. Without --to-queue every queue bound\n"
-	"to the exchanges gets them, so it names these and asks. While a relay leads, two hundred\n"
-	"at a time are in front of new messages. The role needs to insert messages: set\n"
-	"OUTBOX_RELAY_POSTGRES_DSN for this command, to connect as the owner of the schema.",
+	"to the exchanges gets them, so it names these and asks. While the application writes, too,\n"
+	"it takes its time (--rate), and fifty at most are in front of a new message. The role needs\n"
+	"to insert messages: set OUTBOX_RELAY_POSTGRES_DSN for this command, to connect as the owner\n"
+	"of the schema.",
     .example = "outbox-relay replay --since 2h --exchange events --to-queue billing --dry-run",
     .options = options,
     .run = run,

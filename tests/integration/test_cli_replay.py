@@ -6,6 +6,7 @@ import pty
 import re
 import signal
 import subprocess
+import time
 
 import pytest
 
@@ -126,7 +127,8 @@ def test_each_filter_chooses(database, broker, relay, replay, options):
 
 @pytest.mark.parametrize("arguments, code, words", [
     ([], 64, "--all"), (["--since", "yesteryear"], 64, '"yesteryear" is no time'), (["--all", "--after", "x"], 64, "--after"),
-    (["--all", "--to-queue", ""], 64, "--to-queue"), (["--all"], 1, "retention"), (["all"], 64, "all")])
+    (["--all", "--to-queue", ""], 64, "--to-queue"), (["--all"], 1, "retention"), (["all"], 64, "all"),
+    (["--all", "--rate", "0"], 64, "--rate"), (["--all", "--rate", "fast"], 64, '"fast"')])
 def test_mistakes_change_nothing(database, replay, arguments, code, words):
     write(database)
     assert words in replay(*arguments, code=code)
@@ -170,11 +172,38 @@ def test_interrupted_it_names_where_to_go_on(database, broker, daemon, relay, re
     copies = "SELECT count(*) FROM outbox.message WHERE headers ? 'x-replayed'"
     # While the relay is not done with one step no other is written.
     wait_until(lambda: database.value(copies) > 0, what="the first step")
-    wait_until(lambda: "replayed 200 of 3000" in process.stderr(), what="progress")
-    assert database.value(copies) == 200
+    wait_until(lambda: "replayed 50 of 3000" in process.stderr(), what="progress")
+    assert database.value(copies) == 50
     process.process.send_signal(signal.SIGINT)
-    assert process.wait() == -signal.SIGINT and process.stdout() == "replayed: 200 messages\n"
+    assert process.wait() == -signal.SIGINT and process.stdout() == "replayed: 50 messages\n"
     after = re.search(r"--after (\d+)", process.stderr()).group(1)
     daemon.resume()
-    assert "replayed: 2800" in replay("--all", "--yes", "--after", after, timeout=120)
+    assert "replayed: 2950" in replay("--all", "--yes", "--after", after, timeout=120)
     assert [m.message_id for m in broker.take(queue, 3000)] == ids
+
+
+def test_beside_an_application_that_writes_steps_are_small_and_paced(database, broker, daemon, replay):
+    queue = broker.queue()
+    steps = "SELECT array_agg(messages ORDER BY id) FROM outbox.operation WHERE operation = 'replay'"
+    write(database, 1000, routing_key=queue)
+    broker.take(queue, 1000)
+    settle(database)
+    replay("--all", "--yes", "--rate", 10)
+    # Nobody else wrote, so that rate did not hold.
+    assert database.value(steps) == [50, 200, 200, 200, 200, 150]
+    broker.take(queue, 1000)
+    settle(database)
+    database.execute("""
+        DELETE FROM outbox.operation;
+        CREATE FUNCTION write_one() RETURNS trigger LANGUAGE plpgsql AS $$
+        BEGIN
+            INSERT INTO outbox.message (routing_key, payload_text, headers) VALUES (TG_ARGV[0], 'new', '{"x-replayed": false}');
+            RETURN NULL;
+        END $$;
+        CREATE TRIGGER write_one AFTER INSERT ON outbox.operation FOR EACH ROW EXECUTE FUNCTION write_one('%s')""" % queue)
+    began = time.monotonic()
+    replay("--all", "--yes", "--rate", 400)
+    assert database.value(steps) == [50, 200] + [50] * 15
+    # From the one that met others to the beginning of the last.
+    assert time.monotonic() - began >= (200 + 14 * 50) / 400
+    broker.take(queue, 1017)
