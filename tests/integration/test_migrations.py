@@ -146,6 +146,21 @@ def test_down_and_up_step_by_step(db, reference):
     assert inventory(db) == reference
 
 
+def test_the_inbox_goes_back_to_what_it_was_step_by_step(db):
+    files = sorted((sqldb.ROOT / "migrations/inbox").glob("*.up.sql"))
+    before = []
+    for path in files:
+        before.append(inventory(db, "inbox") if before else None)
+        db.psql("-1", "-f", str(path))
+    whole = inventory(db, "inbox")
+    for path, was in list(zip(files, before))[:0:-1]:
+        db.psql("-1", "-f", str(path).replace(".up.", ".down."))
+        assert inventory(db, "inbox") == was
+    for path in files[1:]:
+        db.psql("-1", "-f", str(path))
+    assert inventory(db, "inbox") == whole
+
+
 def test_the_wake_up_trigger_may_be_left_out(db):
     for version, name in names():
         if name != "wake":
