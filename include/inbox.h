@@ -157,12 +157,25 @@ enum inbox_answer {
 typedef enum inbox_answer inbox_handler(const struct inbox_message * message, PGconn * db,
     void * context);
 
+/*
+ * Called once for all new messages of a batch, in the order of delivery, so
+ * that one statement can write them; from 1 to options.batch, borrowed for the
+ * call.  The same rules hold, in the one transaction in which all are claimed.
+ * INBOX_DONE: they are committed and acknowledged together.  Any other answer,
+ * or a statement or COMMIT that fails: everything is rolled back, and each is
+ * handled by inbox_handler in a transaction of its own.  So is a message that
+ * comes alone, was delivered before, or has failed.
+ */
+typedef enum inbox_answer inbox_batch_handler(const struct inbox_message * const * messages,
+    size_t count, PGconn * db, void * context);
+
 enum inbox_level { INBOX_INFO, INBOX_WARNING, INBOX_ERROR };
 
 /*
  * Told about:
  *   broker_connected, database_connected       INBOX_INFO
  *   broker_lost, database_lost                 INBOX_WARNING: tried again by itself
+ *   batch_failed                               INBOX_WARNING: handled one by one
  *   message_failed                             INBOX_WARNING: tried again later
  *   message_given_up, message_without_id       INBOX_ERROR: went to the dead letter exchange
  *   purge_failed                               INBOX_WARNING
@@ -184,9 +197,9 @@ struct inbox_consumer_options {
 	const char * queue;        /* required; it exists */
 	const char * const * urls; /* required: amqp:// or amqps://, up to NULL; tried in turn */
 	const char * postgres;     /* required: conninfo or URI, as for libpq */
-	inbox_handler * handler;   /* required */
+	inbox_handler * handler;   /* required, with a batch_handler, too */
 	inbox_log * log;           /* NULL: silence */
-	void * context;            /* for both */
+	void * context;            /* for all of them */
 	const char * schema;       /* inbox */
 	const char * ca_file;      /* TLS: PEM; NULL: $SSL_CERT_FILE, or the system's */
 	const char * cert_file;    /* TLS: a certificate of the client, and */
@@ -200,6 +213,7 @@ struct inbox_consumer_options {
 	int64_t lock_timeout_ms;   /* of the connection, unless the role has one (5000) */
 	int64_t retention_s;       /* removes older claims, of all consumers (604800); -1: none */
 	int64_t purge_interval_s;  /* how often it does (3600) */
+	inbox_batch_handler * batch_handler; /* NULL: handler for each; not called if batch is 1 */
 };
 
 struct inbox_consumer;

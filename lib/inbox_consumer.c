@@ -195,9 +195,10 @@ allocate(struct inbox_consumer * c)
 	c->picked = calloc(batch, sizeof(struct inbox_delivery *));
 	c->ids = calloc(batch, sizeof(const char *));
 	c->are_new = calloc(batch, sizeof(bool));
+	c->messages = calloc(batch, sizeof(const struct inbox_message *));
 	c->stop_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
 	return (c->deliveries != NULL && c->picked != NULL && c->ids != NULL &&
-	    c->are_new != NULL && c->stop_fd >= 0);
+	    c->are_new != NULL && c->messages != NULL && c->stop_fd >= 0);
 }
 
 struct inbox_consumer *
@@ -239,6 +240,7 @@ inbox_consumer_free(struct inbox_consumer * c)
 	inbox_database_close(&c->database);
 	if (c->stop_fd >= 0)
 		close(c->stop_fd);
+	free(c->messages);
 	free(c->are_new);
 	free(c->ids);
 	free(c->picked);

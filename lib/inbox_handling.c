@@ -196,6 +196,18 @@ begin_failed(struct inbox_consumer * c, struct inbox_delivery ** picked, size_t 
 		inbox_database_lost(c, error);
 }
 
+/* What a handler has answered, and what it has left behind: INBOX_OK if it can be committed. */
+static enum inbox_code
+judge(struct inbox_consumer * c, enum inbox_answer answer, struct inbox_error * error)
+{
+	enum inbox_code code = inbox_database_check(&c->database, error);
+
+	if (code == INBOX_OK && answer != INBOX_DONE)
+		code = inbox_error_set(error, INBOX_FAILED, "the handler answered: %s",
+		    answer == INBOX_GIVE_UP ? "give up" : "try again");
+	return (code);
+}
+
 /* ---- one ---- */
 
 /*
@@ -331,13 +343,10 @@ handle_claimed(struct inbox_consumer * c, struct inbox_delivery * d, int64_t unt
 	if (!*is_new)
 		return (finish(c, d, until_ms, is_new));
 	answer = c->options.handler(&d->message, c->database.db, c->options.context);
-	code = inbox_database_check(&c->database, &error);
-	if (code == INBOX_OK && answer == INBOX_DONE)
+	code = judge(c, answer, &error);
+	if (code == INBOX_OK)
 		return (finish(c, d, until_ms, is_new));
 	d->give_up = answer == INBOX_GIVE_UP;
-	if (code == INBOX_OK)
-		inbox_error_set(&error, INBOX_FAILED, "the handler answered: %s",
-		    answer == INBOX_GIVE_UP ? "give up" : "try again");
 	if (code == INBOX_NO_CONNECTION) {
 		/* Recorded once there is a connection. */
 		snprintf(d->reason, sizeof(d->reason), "%s", error.text);
@@ -370,21 +379,24 @@ handle_one(struct inbox_consumer * c, struct inbox_delivery * d)
 
 /* ---- many ---- */
 
-/* Handle those that are new, in order; false if one of them fails. */
-static bool
-handle_new(struct inbox_consumer * c, size_t n)
+/* Handle those that are new, in order, up to the first that fails. */
+static enum inbox_code
+handle_new(struct inbox_consumer * c, size_t n, struct inbox_error * error)
 {
-	struct inbox_error error;
+	const struct inbox_consumer_options * o = &c->options;
+	PGconn * db = c->database.db;
+	enum inbox_code code = INBOX_OK;
+	size_t count = 0;
 
 	for (size_t i = 0; i < n; i++) {
-		if (!c->are_new[i])
-			continue;
-		if (c->options.handler(&c->picked[i]->message, c->database.db,
-			c->options.context) != INBOX_DONE ||
-		    inbox_database_check(&c->database, &error) != INBOX_OK)
-			return (false);
+		if (c->are_new[i])
+			c->messages[count++] = &c->picked[i]->message;
 	}
-	return (true);
+	if (o->batch_handler != NULL && count > 0)
+		return (judge(c, o->batch_handler(c->messages, count, db, o->context), error));
+	for (size_t i = 0; i < count && code == INBOX_OK; i++)
+		code = judge(c, o->handler(c->messages[i], db, o->context), error);
+	return (code);
 }
 
 /* If anything goes wrong, nothing has happened: each gets a transaction of its own. */
@@ -400,14 +412,15 @@ handle_batch(struct inbox_consumer * c, size_t n)
 		begin_failed(c, c->picked, n, &error);
 		return;
 	}
-	if (handle_new(c, n)) {
+	code = handle_new(c, n, &error);
+	if (code == INBOX_OK)
 		code = inbox_database_commit(&c->database, &error);
-		if (code == INBOX_OK) {
-			c->database_retry.wait_ms = 0;
-			acknowledge(c, c->picked, n);
-			return;
-		}
+	if (code == INBOX_OK) {
+		c->database_retry.wait_ms = 0;
+		acknowledge(c, c->picked, n);
+		return;
 	}
+	inbox_say(c, INBOX_WARNING, "batch_failed", "messages=%zu: %s", n, error.text);
 	for (size_t i = 0; i < n; i++)
 		c->picked[i]->alone = true;
 	code = inbox_database_check(&c->database, &error);

@@ -24,6 +24,7 @@ struct inbox_consumer {
 	struct inbox_delivery ** picked;
 	const char ** ids;
 	bool * are_new;
+	const struct inbox_message ** messages; /* the new ones */
 	int64_t purge_at_ms;
 	unsigned int seed;
 	int stop_fd; /* readable once it shall stop */

@@ -21,6 +21,7 @@ DRIVER = BUILD / "tests/integration/inbox_driver"
 # "make check-inbox" has more of both.
 MESSAGES = int(os.environ.get("INBOX_MESSAGES", 2000))
 CONSUMERS = int(os.environ.get("INBOX_CONSUMERS", 4))
+FORMS = pytest.mark.parametrize("form", [{}, {"batch": 20}, {"batch": 20, "whole": 1}], ids=["one", "batch", "whole"])
 OK, INVALID, NO_CONNECTION, NO_TRANSACTION, BUSY, FAILED, NO_MEMORY, REFUSED = range(8)
 
 
@@ -268,12 +269,12 @@ def test_a_message_is_handled_once_and_acknowledged(inbox, queues, consume):
     assert inbox.query("SELECT consumer, count(*) FROM inbox.message GROUP BY 1") == [("billing", 2)]
 
 
-@pytest.mark.parametrize("batch", [1, 8])
-def test_poison_goes_to_the_dead_letter_queue_after_its_attempts_and_the_others_flow(inbox, queues, consume, batch):
+@FORMS
+def test_poison_goes_to_the_dead_letter_queue_after_its_attempts_and_the_others_flow(inbox, queues, consume, form):
     poison = queues.send("poison")
     good = [queues.send() for _ in range(20)]
     quitter, sql, twice = queues.send("giveup"), queues.send("sql"), queues.send("until 2")
-    consumer = consume(batch=batch, max_attempts=3)
+    consumer = consume(**form, max_attempts=3)
     dead = {message.message_id for message in queues.broker.take(queues.dead, 3)}
     assert dead == {poison, quitter, sql}
     wait_until(lambda: effects(inbox) == sorted([*good, twice]))
@@ -422,12 +423,12 @@ def test_a_database_without_the_schema_is_asked_again_and_loses_nothing(inbox, q
     assert consumer.stop() == 0
 
 
-@pytest.mark.parametrize("batch", [1, 5])
+@FORMS
 @pytest.mark.parametrize("happens,counted", [
     ("PERFORM pg_terminate_backend(pg_backend_pid()); PERFORM pg_sleep(10);", 0),
     ("RAISE EXCEPTION 'in the way' USING ERRCODE = 'serialization_failure';", 0),
     ("RAISE EXCEPTION 'refused';", 2)])
-def test_a_commit_that_fails_is_no_commit(inbox, queues, consume, happens, counted, batch):
+def test_a_commit_that_fails_is_no_commit(inbox, queues, consume, happens, counted, form):
     """At the first two commits; what was not committed must not be acknowledged."""
     inbox.execute("CREATE SEQUENCE commits; GRANT USAGE ON commits TO PUBLIC")
     inbox.execute(f"""CREATE FUNCTION at_commit() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
@@ -435,11 +436,11 @@ def test_a_commit_that_fails_is_no_commit(inbox, queues, consume, happens, count
     inbox.execute("CREATE CONSTRAINT TRIGGER at_commit AFTER INSERT ON effect DEFERRABLE INITIALLY DEFERRED"
                   " FOR EACH ROW EXECUTE FUNCTION at_commit()")
     sent = [queues.send() for _ in range(5)]
-    consumer = consume(batch=batch)
+    consumer = consume(**form)
     wait_until(lambda: effects(inbox) == sorted(sent))
     wait_until(queues.empty)
     assert consumer.stop() == 0
-    assert len(consumer.lines("event=message_failed")) == (counted if batch == 1 else counted // 2)
+    assert len(consumer.lines("event=message_failed")) == (counted // 2 if form else counted)
     assert queues.broker.count(queues.dead) == 0
     assert inbox.value("SELECT count(*) FROM inbox.attempt") == 0
 
@@ -454,6 +455,84 @@ def test_a_batch_is_one_transaction(inbox, queues, consume):
     assert consumer.stop() == 0
     assert inbox.value("SELECT count(DISTINCT xmin::text) FROM effect") < 60
     assert len(consumer.lines("handled")) == 200
+
+
+@pytest.fixture
+def together(inbox, queues):
+    """together(consumer, (body, id), ...): they all lie before the consumer when it comes to the first of them, whatever
+    the broker sends at a time: it waits for a lock meanwhile, in the handler of a message whose id is returned."""
+    queues.broker.channel().confirm_delivery()
+
+    def together(consumer, *messages):
+        keeper = inbox.connect()
+        keeper.cursor().execute("SELECT pg_advisory_xact_lock(1)")
+        gate = queues.send("lock 1")
+        wait_until(lambda: [gate] in calls(consumer))
+        for body, message_id in messages:
+            queues.send(body, message_id)
+        wait_until(lambda: queues.broker.count(queues.main) == 0)
+        keeper.close()
+        return gate
+    return together
+
+
+def calls(consumer):
+    """The message ids of each call of a handler."""
+    return [ids.strip("{}").split(",") for kind, ids, *_ in map(str.split, consumer.lines()) if kind in ("handled", "whole")]
+
+
+def test_a_batch_handler_gets_what_is_new_in_order_and_in_one_transaction(inbox, queues, consume, together):
+    ids = [f"m{n:02}" for n in range(25)]
+    seen, new = ids[2::3], [one for n, one in enumerate(ids) if n % 3 != 2]
+    inbox.execute("SELECT inbox.claim('billing', %s::text[])", [seen])
+    consumer = consume(batch=10, whole=1, lock_timeout_ms=60000)
+    gate = together(consumer, *[("ok", one) for one in [*ids[:5], ids[0], *ids[5:]]])
+    wait_until(lambda: effects(inbox) == sorted([gate, *new]))
+    made = calls(consumer)
+    assert sum(made, []) == [gate, *new] and 5 < max(map(len, made)) <= 10
+    transactions = dict(inbox.query("SELECT message_id, xmin::text FROM effect"))
+    assert all(len({transactions[one] for one in call}) == 1 for call in made)
+    assert len(set(transactions.values())) == len(made)
+    # Where nothing is new it is not called, where one is it may be either.
+    gates = [together(consumer, *[("ok", one) for one in ids]), together(consumer, *[("ok", one) for one in [*ids, "last"]])]
+    wait_until(lambda: effects(inbox) == sorted([gate, *gates, "last", *new]))
+    assert calls(consumer)[len(made):] == [[gates[0]], [gates[1]], ["last"]]
+    wait_until(queues.empty)
+    assert consumer.stop() == 0
+    assert not consumer.lines("event=batch_failed")
+
+
+@pytest.mark.parametrize("body,attempts,reason", [
+    ("alone", 0, "the handler answered: try again"), ("poison", 2, "the handler answered: try again"),
+    ("giveup", 1, "the handler answered: give up"), ("sql", 2, "division by zero"),
+    ("busy", 2, "left a statement or pipeline mode behind"), ("pipeline", 2, "left a statement or pipeline mode behind"),
+    ("disconnect", 2, "the connection to Postgres was lost"), ("commit", 0, "the handler ended the transaction")])
+def test_a_batch_that_fails_is_handled_one_by_one(inbox, queues, consume, together, body, attempts, reason):
+    good, bad = [f"m{n}" for n in range(6)], "bad"
+    consumer = consume(batch=10, whole=1, max_attempts=2, lock_timeout_ms=60000)
+    gate = together(consumer, *[(body if one == bad else "ok", one) for one in [*good[:3], bad, *good[3:]]])
+    done = [*good, gate] if attempts else [*good, bad, gate]
+    wait_until(lambda: effects(inbox) == sorted(done))
+    wait_until(lambda: queues.broker.count(queues.dead) == (attempts > 0))
+    wait_until(queues.empty)
+    assert consumer.stop() == 0
+    assert effects(inbox) == sorted(done)
+    assert {row[0] for row in inbox.query("SELECT message_id FROM inbox.message")} == set(done)
+    assert dict(inbox.query("SELECT message_id, attempts FROM inbox.attempt")) == ({bad: attempts} if attempts else {})
+    [failed] = [call for call in calls(consumer) if bad in call and len(call) > 1]
+    assert re.search(rf"messages={len(failed)}: .*{reason}", consumer.wait_line("event=batch_failed"))
+    # It has committed, so nothing is left to be handled.
+    again = 0 if body == "commit" else 1
+    assert [calls(consumer).count([one]) for one in failed if one != bad] == [again] * (len(failed) - 1)
+    assert calls(consumer).count([bad]) == (attempts or again)
+
+
+def test_a_batch_handler_has_nothing_to_do_where_batches_are_of_one(inbox, queues, consume):
+    sent = [queues.send() for _ in range(30)]
+    consumer = consume(batch=1, whole=1)
+    wait_until(lambda: effects(inbox) == sorted(sent))
+    assert consumer.stop() == 0
+    assert len(consumer.lines("handled")) == 30 and not consumer.lines("whole ")
 
 
 def test_old_claims_are_purged_by_itself(inbox, queues, consume):
@@ -488,11 +567,12 @@ def test_an_option_that_is_wrong_is_named(consume, options, text):
     assert text in consumer.lines("invalid")[0] and "secret" not in consumer.lines("invalid")[0]
 
 
-def test_nothing_leaks_and_nothing_is_read_that_was_not_written(inbox, queues, consume):
+@pytest.mark.parametrize("whole", [0, 1])
+def test_nothing_leaks_and_nothing_is_read_that_was_not_written(inbox, queues, consume, whole):
     sent = [queues.send(f"until {n % 3}", headers={"tenant": "t"}) for n in range(12)]
     queues.send("giveup")
     consumer = consume("valgrind", "-q", "--error-exitcode=9", "--leak-check=full", "--errors-for-leak-kinds=definite",
-                       batch=4)
+                       batch=4, whole=whole)
     wait_until(lambda: effects(inbox) == sorted(sent), 60)
     wait_until(lambda: queues.broker.count(queues.dead) == 1)
     queues.send("poison")
@@ -501,16 +581,16 @@ def test_nothing_leaks_and_nothing_is_read_that_was_not_written(inbox, queues, c
 
 
 @pytest.mark.time_limit(240 + MESSAGES // 20)
-@pytest.mark.parametrize("batch", [1, 20])
-def test_every_message_twice_and_everything_killed_takes_effect_once(inbox, stack, queues, consume, batch):
+@FORMS
+def test_every_message_twice_and_everything_killed_takes_effect_once(inbox, stack, queues, consume, form):
     """Each message is sent twice in any order to several consumers; they, the broker and the database are killed."""
-    rng = random.Random(batch)
+    rng = random.Random(len(form))
     sent = [str(uuid.uuid4()) for _ in range(MESSAGES)]
     twice = sent * 2
     rng.shuffle(twice)
     for one in twice:
         queues.send("sleep 0.005", one)
-    consumers = [consume(batch=batch, prefetch=50, max_attempts=1000) for _ in range(CONSUMERS)]
+    consumers = [consume(**form, prefetch=50, max_attempts=1000) for _ in range(CONSUMERS)]
 
     def progress(count):
         return lambda: len(effects(inbox)) >= count
@@ -521,7 +601,7 @@ def test_every_message_twice_and_everything_killed_takes_effect_once(inbox, stac
         wait_until(progress(count), 60 + MESSAGES // 100, f"{count} effects")
         victim = rng.randrange(CONSUMERS)
         consumers[victim].kill()
-        consumers[victim] = consume(batch=batch, prefetch=50, max_attempts=1000)
+        consumers[victim] = consume(**form, prefetch=50, max_attempts=1000)
         if step in servers:
             before = stack.env[f"{servers[step].upper()}_PID"]
             stack.kill(servers[step])
@@ -532,6 +612,7 @@ def test_every_message_twice_and_everything_killed_takes_effect_once(inbox, stac
     assert queues.broker.count(queues.dead) == 0
     for consumer in consumers:
         assert consumer.stop() == 0
+    assert any(consumer.lines("whole ") for consumer in consumers) == ("whole" in form)
 
 
 def test_the_readmes_program_works_once_installed(inbox, stack, broker, installed, tmp_path):
