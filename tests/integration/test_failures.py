@@ -71,7 +71,7 @@ def headers_too_large(database, broker, stack):
 
 
 def headers_too_deep(database, broker, stack):
-    database.execute("ALTER TABLE outbox.message DROP CONSTRAINT headers_amqp_can_carry")
+    database.execute("ALTER TABLE outbox.message DROP CONSTRAINT message_amqp_can_carry")
     deep = "{\"a\":" * 100 + "1" + "}" * 100
     return write(database, broker.exchange("unbound"), "x", "bad", payload_text="x", headers=deep)
 

@@ -161,6 +161,19 @@ def test_the_inbox_goes_back_to_what_it_was_step_by_step(db):
     assert inventory(db, "inbox") == whole
 
 
+def test_who_could_write_before_a_migration_can_write_after_it(db):
+    with sqldb.role() as writer:
+        db.up(only="0001")
+        db.up(only="0002")
+        db.rows("SELECT outbox.grant_writer(%s)", (writer,))
+        for path in sqldb.files("up")[2:]:
+            db.psql("-1", "-f", str(path))
+            assert db.rows("SELECT count(outbox.publish('e', 'r', 'x'))", user=writer) == [(1,)], path.name
+            db.rows("INSERT INTO outbox.message (routing_key, payload_text) VALUES ('r', 'x')", user=writer)
+        with contextlib.closing(sqldb.superuser(db.name)) as admin:
+            admin.cursor().execute(f"DROP OWNED BY {writer}")
+
+
 def test_the_wake_up_trigger_may_be_left_out(db):
     for version, name in names():
         if name != "wake":

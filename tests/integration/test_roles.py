@@ -243,8 +243,8 @@ def test_nothing_in_anybodys_search_path_runs_with_the_relays_or_the_owners_righ
 
 def test_functions_that_no_writer_needs_pin_their_search_path(database):
     # Those are inlined, or constant, or run with the rights of who writes.
-    of_writers = {"uuid_v7", "current_slot", "payload_limit", "headers_valid", "publish", "write_message", "wake", "wake_delayed",
-                  "retention", "slot_period", "schema_version", "applied_migrations"}
+    of_writers = {"uuid_v7", "current_slot", "payload_limit", "headers_valid", "message_valid", "publish", "write_message", "wake",
+                  "wake_delayed", "retention", "slot_period", "schema_version", "applied_migrations"}
     loose = {name for (name,) in database.query(
         "SELECT proname FROM pg_proc WHERE pronamespace = 'outbox'::regnamespace"
         " AND NOT coalesce('search_path=pg_catalog, pg_temp' = ANY (proconfig), false)")}

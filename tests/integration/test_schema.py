@@ -93,7 +93,10 @@ def nested(levels):
 def test_what_amqp_cannot_carry_is_refused_by_a_constraint_that_says_why(cursor, columns, constraint):
     with pytest.raises(psycopg2.errors.CheckViolation) as e:
         insert(cursor, **columns)
-    assert e.value.diag.constraint_name == constraint
+    said = e.value.diag
+    assert (said.schema_name, said.table_name, said.constraint_name) == ("outbox", "message", constraint)
+    # Neither the caller's log nor the server's gets the row.
+    assert constraint in said.message_primary and said.message_detail is None
 
 
 @pytest.mark.parametrize("columns", [
