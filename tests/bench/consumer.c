@@ -1,3 +1,4 @@
+#include <arpa/inet.h>
 #include <getopt.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,17 +10,22 @@
 #include "inbox.h"
 
 /*
- * A consumer whose handler is one INSERT, written in three ways:
+ * A consumer whose handler is one INSERT, written in four ways:
  *
  *   bare        libpq and rabbitmq-c: BEGIN, INSERT, COMMIT, acknowledge
  *   autocommit  the same without BEGIN and COMMIT: the INSERT alone is the transaction
- *   inbox       libinbox; with --batch N messages in one transaction
+ *   inbox       libinbox; with --batch N messages in one transaction, and
+ *               with --whole one INSERT for all of them
  *
- * consumer --url URL --queue NAME --dsn DSN --count N [--batch N] bare|autocommit|inbox
- * Prints one line of JSON: the time from the first message to the last acknowledgement.
+ * consumer --url URL --queue NAME --dsn DSN --count N [--batch N [--whole]] bare|autocommit|inbox
+ * Prints one line of JSON: the time from the subscription to the last acknowledgement.
  */
 #define PREFETCH 500
 #define INSERT "INSERT INTO effect (message_id, body) VALUES ($1, $2)"
+#define INSERT_ALL \
+	"INSERT INTO effect (message_id, body) SELECT * FROM unnest($1::text[], $2::bytea[])"
+#define OID_BYTEA 17
+#define OID_TEXT 25
 
 struct run {
 	const char * url;
@@ -27,6 +33,7 @@ struct run {
 	const char * dsn;
 	uint64_t count;
 	int batch;
+	bool whole;
 	uint64_t done;
 	double start;
 	double cpu;
@@ -36,22 +43,28 @@ struct run {
 static void
 begin_to_measure(struct run * run)
 {
-	if (run->done > 0)
-		return;
 	run->start = bench_now();
 	run->cpu = bench_cpu();
 }
 
 static void
-insert(PGconn * db, const char * message_id, const void * body, size_t body_len)
+insert(PGconn * db, const char * sql, const char * const * values, const int * lengths,
+    const int * formats)
 {
-	const char * values[] = {message_id, body};
-	const int lengths[] = {0, (int)body_len}, formats[] = {0, 1};
-	PGresult * result = PQexecParams(db, INSERT, 2, NULL, values, lengths, formats, 0);
+	PGresult * result = PQexecParams(db, sql, 2, NULL, values, lengths, formats, 0);
 
 	if (PQresultStatus(result) != PGRES_COMMAND_OK)
 		bench_fail("insert: %s", PQerrorMessage(db));
 	PQclear(result);
+}
+
+static void
+insert_one(PGconn * db, const char * message_id, const void * body, size_t body_len)
+{
+	const char * values[] = {message_id, body};
+	const int lengths[] = {0, (int)body_len}, formats[] = {0, 1};
+
+	insert(db, INSERT, values, lengths, formats);
 }
 
 /* ---- with libpq and rabbitmq-c ---- */
@@ -82,7 +95,7 @@ one(PGconn * db, amqp_connection_state_t connection, bool transaction)
 	    (const char *)envelope.message.properties.message_id.bytes);
 	if (transaction)
 		command(db, "BEGIN");
-	insert(db, message_id, envelope.message.body.bytes, envelope.message.body.len);
+	insert_one(db, message_id, envelope.message.body.bytes, envelope.message.body.len);
 	if (transaction)
 		command(db, "COMMIT");
 	if (amqp_basic_ack(connection, BENCH_CHANNEL, envelope.delivery_tag, 0) != 0)
@@ -103,10 +116,9 @@ consume_bare(struct run * run, bool transaction)
 	amqp_basic_consume(connection, BENCH_CHANNEL, amqp_cstring_bytes(run->queue),
 	    amqp_empty_bytes, 0, 0, 0, amqp_empty_table);
 	bench_check(connection, "basic.consume");
-	for (; run->done < run->count; run->done++) {
-		begin_to_measure(run);
+	begin_to_measure(run);
+	for (; run->done < run->count; run->done++)
 		one(db, connection, transaction);
-	}
 	bench_disconnect(connection);
 	PQfinish(db);
 }
@@ -114,23 +126,91 @@ consume_bare(struct run * run, bool transaction)
 /* ---- with libinbox ---- */
 
 static enum inbox_answer
-handle(const struct inbox_message * message, PGconn * db, void * context)
+finish(struct run * run, size_t count)
 {
-	struct run * run = context;
-
-	begin_to_measure(run);
-	insert(db, message->message_id, message->body, message->body_len);
-	if (++run->done == run->count)
+	run->done += count;
+	if (run->done >= run->count)
 		inbox_consumer_stop(run->consumer);
 	return (INBOX_DONE);
+}
+
+static enum inbox_answer
+handle(const struct inbox_message * message, PGconn * db, void * context)
+{
+	insert_one(db, message->message_id, message->body, message->body_len);
+	return (finish(context, 1));
+}
+
+/* A binary array of Postgres, see array_recv() there; it grows as needed. */
+struct array {
+	char * data;
+	size_t len;
+	size_t size;
+};
+
+static void
+put(struct array * array, const void * bytes, size_t len)
+{
+	if (array->size - array->len < len) {
+		array->size = 2 * array->size + len;
+		if ((array->data = realloc(array->data, array->size)) == NULL)
+			bench_fail("no memory");
+	}
+	memcpy(array->data + array->len, bytes, len);
+	array->len += len;
+}
+
+static void
+put_int(struct array * array, uint32_t number)
+{
+	uint32_t big = htonl(number);
+
+	put(array, &big, sizeof(big));
+}
+
+static void
+begin_array(struct array * array, uint32_t element_type, size_t count)
+{
+	array->len = 0;
+	put_int(array, 1); /* dimensions */
+	put_int(array, 0); /* no NULLs */
+	put_int(array, element_type);
+	put_int(array, (uint32_t)count);
+	put_int(array, 1); /* the first index */
+}
+
+static void
+put_element(struct array * array, const void * bytes, size_t len)
+{
+	put_int(array, (uint32_t)len);
+	put(array, bytes, len);
+}
+
+static enum inbox_answer
+handle_batch(const struct inbox_message * const * messages, size_t count, PGconn * db,
+    void * context)
+{
+	static struct array ids, bodies;
+	static const int formats[] = {1, 1};
+
+	begin_array(&ids, OID_TEXT, count);
+	begin_array(&bodies, OID_BYTEA, count);
+	for (size_t i = 0; i < count; i++) {
+		put_element(&ids, messages[i]->message_id, strlen(messages[i]->message_id));
+		put_element(&bodies, messages[i]->body, messages[i]->body_len);
+	}
+	insert(db, INSERT_ALL, (const char * const[]){ids.data, bodies.data},
+	    (const int[]){(int)ids.len, (int)bodies.len}, formats);
+	return (finish(context, count));
 }
 
 static void
 tell(enum inbox_level level, const char * event, const char * text, void * context)
 {
-	(void)context;
 	if (level != INBOX_INFO)
 		bench_fail("%s: %s", event, text);
+	if (strcmp(event, "broker_connected") == 0)
+		begin_to_measure(context);
 }
 
 static void
@@ -145,7 +225,8 @@ consume_inbox(struct run * run)
 	    .log = tell,
 	    .context = run,
 	    .prefetch = PREFETCH,
-	    .batch = run->batch};
+	    .batch = run->batch,
+	    .batch_handler = run->whole ? handle_batch : NULL};
 	struct inbox_error error;
 
 	if ((run->consumer = inbox_consumer_new(&options, &error)) == NULL ||
@@ -160,7 +241,7 @@ main(int argc, char ** argv)
 	static const struct option options[] = {{"url", required_argument, NULL, 'u'},
 	    {"queue", required_argument, NULL, 'q'}, {"dsn", required_argument, NULL, 'd'},
 	    {"count", required_argument, NULL, 'n'}, {"batch", required_argument, NULL, 'b'},
-	    {NULL, 0, NULL, 0}};
+	    {"whole", no_argument, NULL, 'w'}, {NULL, 0, NULL, 0}};
 	struct run run = {.batch = 1};
 	int c;
 
@@ -180,6 +261,9 @@ main(int argc, char ** argv)
 			break;
 		case 'b':
 			run.batch = (int)bench_number(optarg, PREFETCH);
+			break;
+		case 'w':
+			run.whole = true;
 			break;
 		default:
 			return (64);
