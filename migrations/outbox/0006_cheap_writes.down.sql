@@ -1,4 +1,11 @@
-SELECT outbox.record_migration(6, 'one_check', false);
+SELECT outbox.record_migration(6, 'cheap_writes', false);
+
+CREATE OR REPLACE FUNCTION outbox.uuid_v7() RETURNS uuid
+LANGUAGE sql VOLATILE PARALLEL SAFE
+AS $$
+	SELECT (overlay(lpad(to_hex((date_part('epoch', clock_timestamp()) * 1000000)::bigint * 512 / 125), 15, '0')
+		PLACING '7' FROM 13 FOR 0) || right(gen_random_uuid()::text, 17))::uuid
+$$;
 
 -- Reads every message that is kept, once.
 ALTER TABLE outbox.message

@@ -1,7 +1,11 @@
--- One CHECK for a message instead of fifteen.  Postgres reads the stored
--- expression of every CHECK anew for each INSERT statement, and that took two
--- thirds of the time of writing one message.  A function's body stays in the
--- session, so one CHECK that calls a function costs a twelfth of it.
+-- Writing a message costs the application less.
+--
+-- One CHECK instead of fifteen: Postgres reads the stored expression of every
+-- CHECK anew for each INSERT statement, and that took two thirds of the time of
+-- writing one message.  A function's body stays in the session, so one CHECK
+-- that calls a function costs a twelfth of it.  And uuid_v7() is no longer
+-- inlined: for that Postgres parses it anew with each INSERT that is planned,
+-- and most are sent unprepared.
 --
 -- What must stay true:
 --   * What was refused is refused, with the same SQLSTATE and the same name of a
@@ -124,4 +128,14 @@ ALTER TABLE outbox.message
 		ordering_key, headers, type, app_id, content_type, content_encoding, correlation_id, reply_to, expiration, priority,
 		created_at)) NOT VALID;
 
-SELECT outbox.record_migration(6, 'one_check', true);
+-- The same value as before: see migration 1.
+CREATE OR REPLACE FUNCTION outbox.uuid_v7() RETURNS uuid
+LANGUAGE plpgsql VOLATILE PARALLEL SAFE
+AS $$
+BEGIN
+	RETURN (overlay(lpad(to_hex((date_part('epoch', clock_timestamp()) * 1000000)::bigint * 512 / 125), 15, '0')
+		PLACING '7' FROM 13 FOR 0) || right(gen_random_uuid()::text, 17))::uuid;
+END
+$$;
+
+SELECT outbox.record_migration(6, 'cheap_writes', true);
