@@ -9,9 +9,12 @@
 
 /*
  * What must stay true: a transaction is committed only if COMMIT was answered
- * with "COMMIT" (a failed one answers "ROLLBACK", without an error).  No
- * prepared statement has a name, and the connection is used as the handler
- * left it only if it is in an open transaction that has not failed.
+ * with "COMMIT" (a failed one answers "ROLLBACK", without an error).  The
+ * connection is used as the handler left it only if it is in an open transaction
+ * that has not failed.  One prepared statement has a name, the claim of one
+ * message, and it need not be there: a handler may deallocate it, and a pooler
+ * give the next transaction another session.  The schema is part of its name, so
+ * whoever meets it in such a session means the same.
  */
 #define SQL_MAX (INBOX_QUOTED_MAX + 128)
 #define PURGE_ROWS 1000 /* a piece: messages wait for it */
@@ -43,6 +46,30 @@ set_up(struct inbox_database * d, struct inbox_error * error)
 	return (run(d, sql, error));
 }
 
+static void
+claim_sql(const struct inbox_database * d, char sql[SQL_MAX])
+{
+	snprintf(sql, SQL_MAX, "SELECT %s.claim($1, $2)", d->schema);
+}
+
+/* Nothing depends on it: what is wrong with the schema is told by the first claim. */
+static void
+prepare_claim(struct inbox_database * d)
+{
+	const Oid types[] = {INBOX_OID_TEXT, INBOX_OID_TEXT};
+	int length = snprintf(d->claim, sizeof(d->claim), "inbox_claim %s", d->schema);
+	char sql[SQL_MAX];
+	PGresult * result;
+
+	claim_sql(d, sql);
+	result = (size_t)length < sizeof(d->claim) ?
+	    PQprepare(d->db, d->claim, sql, 2, types) :
+	    NULL;
+	if (PQresultStatus(result) != PGRES_COMMAND_OK)
+		*d->claim = '\0';
+	PQclear(result);
+}
+
 enum inbox_code
 inbox_database_open(struct inbox_database * d, struct inbox_error * error)
 {
@@ -64,6 +91,7 @@ inbox_database_open(struct inbox_database * d, struct inbox_error * error)
 		inbox_database_close(d);
 		return (code);
 	}
+	prepare_claim(d);
 	return (inbox_error_set(error, INBOX_OK, "%s:%s database=%s", PQhost(d->db), PQport(d->db),
 	    PQdb(d->db)));
 }
@@ -93,11 +121,17 @@ send_claims(struct inbox_database * d, const char * const * ids, size_t count,
 	const int lengths[] = {0, array->len};
 	const int formats[] = {0, count == 1 ? 0 : 1};
 	char sql[SQL_MAX];
+	int sent;
 
-	snprintf(sql, sizeof(sql), "SELECT %s.claim($1, $2)", d->schema);
-	return (PQsendQueryParams(d->db, "BEGIN", 0, NULL, NULL, NULL, NULL, 0) &&
-	    PQsendQueryParams(d->db, sql, 2, types, values, lengths, formats, 0) &&
-	    PQpipelineSync(d->db));
+	if (!PQsendQueryParams(d->db, "BEGIN", 0, NULL, NULL, NULL, NULL, 0))
+		return (0);
+	if (count == 1 && *d->claim != '\0')
+		sent = PQsendQueryPrepared(d->db, d->claim, 2, values, NULL, NULL, 0);
+	else {
+		claim_sql(d, sql);
+		sent = PQsendQueryParams(d->db, sql, 2, types, values, lengths, formats, 0);
+	}
+	return (sent && PQpipelineSync(d->db));
 }
 
 /* Up to the next Sync; keeps the first result of the kind that is ${wanted}. */
@@ -174,6 +208,16 @@ begin(struct inbox_database * d, const char * const * ids, size_t count,
 	return (leave(d, code, error));
 }
 
+/* The statement is gone: from now on, on this connection, without it. */
+static bool
+claim_is_gone(struct inbox_database * d, const struct inbox_error * error)
+{
+	if (*d->claim == '\0' || strcmp(error->sqlstate, "26000") != 0)
+		return (false);
+	*d->claim = '\0';
+	return (true);
+}
+
 enum inbox_code
 inbox_database_begin(struct inbox_database * d, const char * const * ids, size_t count,
     bool * are_new, struct inbox_error * error)
@@ -184,6 +228,8 @@ inbox_database_begin(struct inbox_database * d, const char * const * ids, size_t
 	if (count > 1 && !inbox_array_make(&array, ids, count))
 		return (inbox_error_set(error, INBOX_NO_MEMORY, "no memory for a batch"));
 	code = begin(d, ids, count, &array, are_new, error);
+	if (code == INBOX_REFUSED && claim_is_gone(d, error))
+		code = begin(d, ids, count, &array, are_new, error);
 	free(array.data);
 	return (code);
 }
@@ -224,6 +270,10 @@ inbox_database_commit_and_begin(struct inbox_database * d, const char * id, bool
 		*is_new = *PQgetvalue(rows, 0, 0) == 't';
 	PQclear(rows);
 	leave(d, begun->code, begun);
+	if (code == INBOX_OK && claim_is_gone(d, begun)) {
+		inbox_error_set(begun, INBOX_OK, "%s", "");
+		begin(d, &id, 1, &none, is_new, begun);
+	}
 	return (code);
 }
 

@@ -4,6 +4,8 @@
 #include "inbox.h"
 #include "inbox_claims.h"
 
+#define INBOX_NAME_SIZE 64 /* Postgres looks at no more than 63 bytes */
+
 /*
  * The database's side of a consumer: its own connection, on which the handler
  * works, too.  Results: INBOX_NO_CONNECTION means that it is lost, to be
@@ -12,7 +14,8 @@
 struct inbox_database {
 	const struct inbox_consumer_options * options; /* with all defaults filled in */
 	char schema[INBOX_QUOTED_MAX + 1];
-	PGconn * db; /* NULL: closed */
+	PGconn * db;                 /* NULL: closed */
+	char claim[INBOX_NAME_SIZE]; /* a prepared statement; "": there is none */
 };
 
 /**

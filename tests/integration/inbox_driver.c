@@ -18,6 +18,7 @@
  *   until N      try again until it has failed N times
  *   sql          a statement that fails, and done all the same
  *   commit       ends the transaction itself
+ *   deallocate   deallocates every prepared statement
  *   busy         leaves a statement behind
  *   crash        the INSERT, and the process dies
  *   disconnect   the INSERT, and ends its own session
@@ -85,6 +86,8 @@ after(const struct inbox_message * m, PGconn * db)
 		_exit(9);
 	if (!strcmp(body, "sql"))
 		run(db, "SELECT 1/0", NULL);
+	if (!strcmp(body, "deallocate"))
+		run(db, "DEALLOCATE ALL", NULL);
 	if (!strcmp(body, "commit"))
 		run(db, "COMMIT", NULL);
 	if (!strcmp(body, "busy"))

@@ -305,6 +305,24 @@ def test_a_handler_that_breaks_the_rules_harms_its_own_message_alone(inbox, queu
     assert consumer.stop() == 0
 
 
+@pytest.mark.parametrize("follows", [True, False], ids=["with the next one waiting", "with none waiting"])
+def test_a_handler_may_deallocate_all_prepared_statements(inbox, queues, consume, follows):
+    """As a pooler does that gives the next transaction another session."""
+    ids = []
+    consumer = None if follows else consume()
+    for body in ("ok", "deallocate", "ok", "deallocate", "deallocate", "ok"):
+        ids.append(queues.send(body))
+        if not follows:
+            wait_until(lambda: effects(inbox) == sorted(ids))
+            wait_until(queues.empty)
+    consumer = consumer or consume()
+    wait_until(lambda: effects(inbox) == sorted(ids))
+    assert consumer.stop() == 0
+    assert len(consumer.lines("handled")) == len(ids) and not consumer.lines("failed") and not consumer.lines("lost")
+    assert len(consumer.lines("event=database_connected")) == 1
+    assert inbox.value("SELECT count(*) FROM inbox.attempt") == 0
+
+
 def test_why_a_statement_failed_is_told_without_the_row(inbox, queues, consume):
     inbox.execute("ALTER TABLE effect ADD COLUMN card text DEFAULT '4111-1111', ADD CONSTRAINT no_cards CHECK (card IS NULL) NOT VALID")
     consumer = consume(max_attempts=1)
