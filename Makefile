@@ -132,6 +132,10 @@ check-integration: all drivers $(BUILD)/tests/chaos/proxy ## run the integration
 	PYTHONDONTWRITEBYTECODE=1 $(PYTHON) -m pytest -p no:cacheprovider -n $(PYTEST_WORKERS) --dist loadfile \
 		tests/integration tests/chaos $(PYTEST_ARGS)
 
+docs-check: all ## the README, typed as it stands, and the man pages against the programs and their headers
+	tests/support/install build test
+	PYTHONDONTWRITEBYTECODE=1 $(PYTHON) -m pytest -p no:cacheprovider tests/integration/test_readme.py tests/integration/test_man.py
+
 SIMULATION_OBJECTS = $(patsubst %.c,$(BUILD)/%.o,$(wildcard tests/simulation/*.c relay/core/*.c) relay/base/backoff.c relay/base/clock.c \
 	relay/base/histogram.c)
 $(BUILD)/tests/simulation/simulate: $(SIMULATION_OBJECTS)
@@ -347,7 +351,7 @@ help: ## list the targets
 -include $(RELAY_OBJECTS:.o=.d) $(CLIENT_OBJECTS:.o=.d) $(UNIT_TESTS:=.d) $(SIMULATION_OBJECTS:.o=.d) $(DRIVERS:=.d) \
 	$(wildcard $(BENCH)/*.d $(BUILD)/tests/fuzz/*.d $(BUILD)/tests/torture/*.d $(BUILD)/tests/torture/clients/*.d $(BUILD)/tests/chaos/*.d)
 FORCE:
-.PHONY: FORCE all debug test unit-tests drivers everything check-unit check-integration check-simulation check-planted check-chaos check-inbox asan tsan \
+.PHONY: FORCE all debug docs-check test unit-tests drivers everything check-unit check-integration check-simulation check-planted check-chaos check-inbox asan tsan \
 	check-torture check-torture-clients torture-objects coverage fuzz fuzz-objects fuzz-programs \
 	lint format format-check demo bench bench-quick bench-programs completion install uninstall dist deb check-deb check-matrix clean help
 .SECONDARY:
