@@ -30,7 +30,7 @@ def refused(cursor, sql):
 FUNCTIONS = {
     "applied_migrations": "()", "schema_version": "()", "record_migration": "(9, 'x', true)", "retention": "()",
     "slot_period": "()", "current_slot": "()", "payload_limit": "()", "uuid_v7": "()", "headers_valid": "('{}')",
-    "backlog": "()", "set_retention": "('1 day')", "set_payload_limit": "(1)", "grant_writer": "('x')",
+    "message_valid": None, "backlog": "()", "set_retention": "('1 day')", "set_payload_limit": "(1)", "grant_writer": "('x')",
     "grant_relay": "('x')", "grant_monitor": "('x')", "publish": "('e', 'r', 'p')", "write_message": None,
     "schedule_message": None, "wake": None, "wake_delayed": None, "release_keys": "('{k}', '{1}', '{1}')", "retry_dead": "('{1}')",
     "discard_dead": "('{1}')", "operator": "()", "pause": "()", "resume": "()",
@@ -95,7 +95,8 @@ def test_a_writer_inserts_and_reads_back_ids_and_nothing_else(db):
         for table in ("sent", "delayed", "dead", "operation", "migration"):
             refused(c, f"INSERT INTO outbox.{table} DEFAULT VALUES")
         assert table_privileges(c) == {}
-        allowed = {"publish", "write_message", "schedule_message", "uuid_v7", "current_slot", "payload_limit", "headers_valid"}
+        allowed = {"publish", "write_message", "schedule_message", "uuid_v7", "current_slot", "payload_limit", "headers_valid",
+                   "message_valid"}
         assert callable_functions(c) == allowed
         for name, arguments in FUNCTIONS.items():
             if arguments is not None and name not in allowed:
