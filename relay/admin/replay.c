@@ -31,8 +31,7 @@ struct replay {
 	int64_t newest; /* greatest id when this began */
 	int64_t last;
 	char step_xid[24]; /* of the last step; "": none yet */
-	char step_id[24];  /* greatest id of a copy in it */
-	int64_t written;   /* the same; before the first step: newest */
+	int64_t written;   /* greatest id of a copy in it; before the first: newest */
 	bool beside;
 };
 
@@ -282,7 +281,6 @@ replay_step(struct replay * replay, unsigned int limit, struct error * e)
 	replay->beside = written - replay->written > count;
 	replay->written = written;
 	replay->last = oneshot_number(answer, 0, 0);
-	snprintf(replay->step_id, sizeof(replay->step_id), "%s", oneshot_value(answer, 0, 2));
 	snprintf(replay->step_xid, sizeof(replay->step_xid), "%s", oneshot_value(answer, 0, 3));
 	return (count);
 }
@@ -296,8 +294,10 @@ replay_beside_others(const struct replay * replay)
 int
 replay_settled(struct replay * replay, struct error * e)
 {
-	const char * parameters[] = {replay->step_xid, replay->step_id};
+	char written[24];
+	const char * parameters[] = {replay->step_xid, written};
 
+	snprintf(written, sizeof(written), "%" PRId64, replay->written);
 	if (oneshot_ask(replay->oneshot, settled_sql, 2, parameters, e))
 		return (-1);
 	return (oneshot_value(replay->oneshot, 0, 0)[0] == 't' ? 1 : 0);

@@ -46,7 +46,7 @@ def consumer(bench):
 
     figure("inbox / bare loop", "inbox", "bare", (">=", 0.85))
     figure(f"inbox, batches of {BATCH}, one statement a batch / one by one", "whole", "inbox", (">=", 3))
-    figure(f"inbox, batches of {BATCH}, one statement a message / one by one", "batch", "inbox")
+    figure(f"inbox, batches of {BATCH}, one statement a message / one by one", "batch", "inbox", (">=", 3))
     figure("inbox / bare loop with autocommit", "inbox", "autocommit")
     for way, name in (("inbox", "inbox, rate"), ("bare", "bare loop, rate"), ("autocommit", "bare loop with autocommit, rate"),
                       ("batch", f"inbox, batches of {BATCH}, one statement a message, rate"),
