@@ -7,8 +7,9 @@
  * A sleep costs its first writer a NOTIFY, so there are at most
  * 1 / SLEEP_SPACING sleeps a second, and none while rows come in faster than
  * QUIET: between, short polls are cheaper for everybody.  They stay short until
- * it is quiet: growing pauses would fall into step with a steady writer and
- * find each row at the end of the longest.
+ * it is quiet, and below POLL_AWAKE until the next sleep is due: growing pauses
+ * would fall into step with a steady writer and find each row at the end of the
+ * longest.
  */
 #include "postgres/wake.h"
 
@@ -27,6 +28,7 @@
  * messages more time than they save, and the writers a tenth of their rate.
  */
 #define POLL_FIRST CLOCK_US(400)
+#define POLL_AWAKE CLOCK_US(1600)
 #define QUIET CLOCK_MS(3)
 #define SLEEP_SPACING CLOCK_MS(10)
 
@@ -230,6 +232,16 @@ wake_may_sleep(const struct wake * wake, clock_ns now)
 	    now - wake->last_sleep >= SLEEP_SPACING);
 }
 
+/* The longest pause between polls, as things stand. */
+static clock_ns
+wake_pause_max(const struct wake * wake, clock_ns now)
+{
+	if (!wake->gated)
+		return (wake->options.poll_interval);
+	return (clock_min(wake->options.poll_interval,
+	    now - wake->last_sleep < SLEEP_SPACING ? POLL_AWAKE : WAKE_POLL_MAX));
+}
+
 enum wake_advice
 wake_advise(struct wake * wake, clock_ns now)
 {
@@ -286,9 +298,7 @@ wake_read_found(struct wake * wake, clock_ns now, bool rows)
 	wake->state = POLLING;
 	wake->next_read = now + wake->pause;
 	if (now - wake->last_rows >= QUIET)
-		wake->pause = clock_min(wake->pause * 2,
-		    wake->gated ? clock_min(WAKE_POLL_MAX, wake->options.poll_interval) :
-				  wake->options.poll_interval);
+		wake->pause = clock_min(wake->pause * 2, wake_pause_max(wake, now));
 	/* At the poll interval in any case: nothing else may end the wait. */
 	return ((wake->woken || now - wake->last_told >= wake->options.poll_interval) &&
 	    wake_tell(wake, now, true));
