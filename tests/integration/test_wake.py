@@ -1,5 +1,6 @@
 """A sleeping relay wakes for a row: by NOTIFY, by polling without the trigger, by polling alone, after a TRUNCATE."""
 
+import os
 import statistics
 import time
 
@@ -77,6 +78,23 @@ def test_a_leader_that_listens_holds_two_connections(place, relay, database):
     place.asleep()
     sessions = "SELECT count(*) FROM pg_stat_activity WHERE usename = %s"
     assert database.value(sessions, [database.roles["relay"]], role="postgres") == 2
+
+
+@pytest.fixture
+def start_as():
+    """start_as(POLICY) for processes started from here on, until the test ends."""
+    before = os.sched_getscheduler(0)
+    yield lambda policy: os.sched_setscheduler(0, policy, os.sched_param(0))
+    os.sched_setscheduler(0, before, os.sched_param(0))
+
+
+@pytest.mark.parametrize("given, policy", [(os.SCHED_OTHER, os.SCHED_BATCH), (os.SCHED_IDLE, os.SCHED_IDLE)])
+def test_it_takes_no_core_when_it_wakes_unless_it_was_given_another_policy(place, relay, start_as, given, policy):
+    start_as(given)
+    running = relay()
+    running.wait_log("broker_connected")
+    assert os.sched_getscheduler(running.pid) == policy
+    place.add()
 
 
 def test_everything_truncated_under_a_sleeping_relay_and_new_rows_still_go_out(place, relay, database):
