@@ -149,6 +149,12 @@ struct core * core_new(const struct core_options * options);
 uint32_t core_in_flight_max(const struct core_options * options);
 
 /**
+ * core_ahead_max(options):
+ * How many of them, at most, were published after the newest one that is settled.
+ */
+uint32_t core_ahead_max(const struct core_options * options);
+
+/**
  * core_free(core):
  * Drops its references on batches.  NULL is fine.
  */
@@ -341,6 +347,7 @@ struct core_counts {
 	uint64_t delayed, dead, discarded; /* moved there */
 	uint32_t held_rows;                /* fetched or found, not yet recorded */
 	uint32_t in_flight;                /* published, not yet settled */
+	uint32_t ahead;                    /* of them, on main, after the newest one settled */
 	uint32_t window;                   /* as it is now */
 	uint32_t unrecorded;               /* published, not yet recorded; <= window */
 	size_t bytes;                      /* of rows fetched and unresolved */

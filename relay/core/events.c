@@ -27,6 +27,7 @@ core_on_source_down(struct core * core, clock_ns now)
 		ready_clear(&core->ready[link][READY_NEW]);
 		ready_clear(&core->ready[link][READY_AGAIN]);
 		peer->in_flight = 0;
+		peer->front = peer->serial;
 		for (int stripe = 0; stripe < MESSAGE_STRIPES; stripe++)
 			peer->stripes[stripe].in_flight = 0;
 		peer->oldest = peer->newest = ROW_NONE;
@@ -106,7 +107,7 @@ core_on_link_up(struct core * core, clock_ns now, enum core_link link)
 
 	peer->connected = now;
 	for (int stripe = 0; stripe < MESSAGE_STRIPES; stripe++)
-		peer->stripes[stripe].passed = core->serial;
+		peer->stripes[stripe].passed = peer->serial;
 	peer->up = true;
 	peer->blocked = false;
 	peer->full = false;
@@ -153,7 +154,7 @@ core_on_link_full(struct core * core, enum core_link link, bool full)
 	core->links[link].full = full;
 }
 
-/* Undo flight_begin; nobody knows the ticket. */
+/* As if it had never been published; nobody knows the ticket. */
 static void
 on_not_taken(struct core * core, uint32_t place)
 {
@@ -204,7 +205,7 @@ void
 core_on_settled(struct core * core, clock_ns now, uint64_t ticket, enum core_outcome outcome,
     struct bytes reason)
 {
-	uint32_t place = (uint32_t)ticket;
+	uint32_t place = (uint32_t)ticket & TICKET_PLACE;
 	const struct row * row;
 	clock_ns since;
 
@@ -216,6 +217,8 @@ core_on_settled(struct core * core, clock_ns now, uint64_t ticket, enum core_out
 	since = row->since;
 	if (outcome != CORE_NOT_TAKEN && outcome != CORE_UNFIT)
 		flight_answered(core, now, row);
+	else
+		flight_undo(core, row);
 	flight_end(core, place);
 	if (outcome == CORE_NOT_TAKEN) {
 		on_not_taken(core, place);

@@ -65,7 +65,8 @@ is_open(const struct core * core, enum core_link link)
 
 	if (link == CORE_SUSPECTS && core->limit < max)
 		max = core->limit;
-	return (peer->up && !peer->full && !peer->blocked && peer->in_flight < max);
+	return (peer->up && !peer->full && !peer->blocked && peer->in_flight < max &&
+	    ahead(peer) < core->ahead_max);
 }
 
 static uint32_t
@@ -162,7 +163,7 @@ flight_begin(struct core * core, clock_ns now, uint32_t place, struct core_actio
 	if (link->stripes[stripe_of(row)].in_flight == 0)
 		link->stripes[stripe_of(row)].stands = now;
 	row->state = ROW_IN_FLIGHT;
-	row->serial = ++core->serial;
+	row->serial = ++link->serial;
 	row->since = now - row->waited;
 	row->newer = ROW_NONE;
 	row->older = link->newest;
@@ -195,8 +196,18 @@ flight_end(struct core * core, uint32_t place)
 	else
 		rows_at(&core->rows, row->newer)->older = row->older;
 	count(core, place, row, UINT32_MAX);
+	if (link->in_flight == 0)
+		link->front = link->serial;
 	row->state = ROW_WAITING;
 	row->waited = 0;
+}
+
+void
+flight_undo(struct core * core, const struct row * row)
+{
+	/* Or it counts as ahead until the next answer. */
+	if (row->newer == ROW_NONE)
+		core->links[row->link].serial--;
 }
 
 void
@@ -273,11 +284,14 @@ is_before(uint32_t a, uint32_t b)
 void
 flight_answered(struct core * core, clock_ns now, const struct row * row)
 {
-	struct core_stripe * stripe = &core->links[row->link].stripes[stripe_of(row)];
+	struct core_peer * peer = &core->links[row->link];
+	struct core_stripe * stripe = &peer->stripes[stripe_of(row)];
 
 	stripe->stands = now;
 	if (is_before(stripe->passed, row->serial))
 		stripe->passed = row->serial;
+	if (is_before(peer->front, row->serial))
+		peer->front = row->serial;
 }
 
 bool

@@ -28,6 +28,7 @@ struct core {
 	struct core_options options;
 	uint32_t window_max;    /* as it was in core_new */
 	uint32_t in_flight_max; /* on each link */
+	uint32_t ahead_max;     /* of them, on each link */
 	uint32_t waiting_max;   /* no fetch while more rows wait */
 	uint32_t mark_at;       /* resolved rows that are worth a mark */
 	size_t fresh_bytes;     /* most of them in the ring ... */
@@ -47,6 +48,9 @@ struct core {
 		bool full;
 		uint32_t in_flight;
 		uint32_t oldest, newest; /* in flight, in the order published */
+		uint32_t serial;         /* of the last publication */
+		uint32_t front;          /* of the newest one answered; if none is in flight,
+		                            of the last one */
 		struct core_stripe {
 			uint32_t in_flight;
 			uint32_t passed;    /* in flight and published before this: later ones
@@ -60,7 +64,6 @@ struct core {
 	uint8_t haste;      /* to find silent queues beside those known: 0 to ... */
 	uint32_t limit;     /* most in flight on suspects */
 	uint32_t answered;  /* there, since the limit was changed */
-	uint32_t serial;    /* of the last publication */
 	uint32_t pool_turn; /* place after the last one of the pool published */
 	bool ring_was_last; /* of ring and pool, to publish */
 	char reason[640];   /* of the last reset: two short strings of AMQP, and why */
@@ -116,11 +119,14 @@ later(clock_ns now, clock_ns delay)
 	return (delay > CLOCK_NEVER - now ? CLOCK_NEVER : now + delay);
 }
 
+#define TICKET_PLACE UINT32_C(0x7fffffff)
+
 /* It comes again after 2^32 publications: no link owes an answer for so long. */
 static inline uint64_t
 ticket_of(const struct row * row, uint32_t place)
 {
-	return ((uint64_t)row->serial << 32 | place);
+	static_assert(CORE_LINKS == 2, "a link is a bit of a ticket");
+	return ((uint64_t)row->serial << 32 | (uint64_t)row->link << 31 | place);
 }
 
 static inline struct ready *
@@ -148,6 +154,13 @@ static inline uint32_t
 in_flight(const struct core * core)
 {
 	return (core->links[CORE_MAIN].in_flight + core->links[CORE_SUSPECTS].in_flight);
+}
+
+/* In flight there, and published after the newest one that was answered. */
+static inline uint32_t
+ahead(const struct core_peer * peer)
+{
+	return (peer->serial - peer->front);
 }
 
 static inline uint64_t
@@ -190,6 +203,8 @@ uint32_t flight_next(const struct core * core, clock_ns now);
 void flight_begin(struct core * core, clock_ns now, uint32_t place, struct core_action * action);
 /* The row is in flight no more. */
 void flight_end(struct core * core, uint32_t place);
+/* The link did not take the row that it was just given; flight_end follows. */
+void flight_undo(struct core * core, const struct row * row);
 /* The link is down: all that is in flight on it goes again. */
 void flight_lost(struct core * core, enum core_link link);
 /* ... because of a message: all go again on link next, and have waited so long

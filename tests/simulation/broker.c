@@ -45,7 +45,7 @@ broker_publish(struct world * w, struct relay * relay, const struct core_action 
 	relay->expected.published++;
 	relay->expected.republished += action->publish.again;
 	v->publications++;
-	v->killed = v->passed = false;
+	v->killed = v->passed = v->overtaken = false;
 	v->link = (uint8_t)action->publish.link;
 	v->published_at = w->now;
 	world_say(w, "relay %u publishes id %d on %s%s", relay->number, (int)message->id,
@@ -267,8 +267,12 @@ settle(struct world * w, struct relay * relay, struct connection * c, uint32_t a
 		uint32_t stripe = broker_stripe(w, relay, c, p.row);
 
 		for (uint32_t n = 0; n < at; n++) {
-			if (broker_stripe(w, relay, c, c->queue[n].row) == stripe)
-				relay->views[c->queue[n].row].passed = true;
+			struct view * earlier = &relay->views[c->queue[n].row];
+
+			if (earlier->ticket != c->queue[n].ticket)
+				continue;
+			earlier->overtaken = true;
+			earlier->passed |= broker_stripe(w, relay, c, c->queue[n].row) == stripe;
 		}
 		c->answered_at[stripe] = w->now;
 		v->ticket = 0;

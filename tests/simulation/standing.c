@@ -12,6 +12,20 @@
 	if (counts->name != expected->name) \
 	world_broken(w, "H", #name " is %d, not %d", (int)counts->name, (int)expected->name)
 
+/* Of those in flight. */
+static uint32_t
+ahead_on_main(const struct world * w, const struct relay * relay)
+{
+	uint32_t count = 0;
+
+	for (uint32_t n = 0; n < w->row_count; n++) {
+		const struct view * v = &relay->views[n];
+
+		count += v->ticket != 0 && v->link == CORE_MAIN && !v->overtaken;
+	}
+	return (count);
+}
+
 static void
 check_counts(struct world * w, const struct relay * relay, const struct core_counts * counts)
 {
@@ -30,6 +44,12 @@ check_counts(struct world * w, const struct relay * relay, const struct core_cou
 	CHECK_COUNT(delayed);
 	CHECK_COUNT(dead);
 	CHECK_COUNT(discarded);
+	if (counts->ahead != ahead_on_main(w, relay))
+		world_broken(w, "H", "%u are ahead, not %u", counts->ahead,
+		    ahead_on_main(w, relay));
+	if (counts->ahead > core_ahead_max(&w->options))
+		world_broken(w, "H", "%u are ahead, at most %u may be", counts->ahead,
+		    core_ahead_max(&w->options));
 	if (counts->unrecorded > w->options.window)
 		world_broken(w, "D", "%u unrecorded, window %u", counts->unrecorded,
 		    w->options.window);
@@ -87,7 +107,8 @@ promise_nobody_can_go(struct world * w, const struct relay * relay)
 	if (!c->up || c->blocked || c->full || relay->unnamed_close || relay->paused.all ||
 	    relay->session.state != SESSION_LEADING || w->now >= relay->lease ||
 	    counts.unrecorded + reserved(w, relay) >= w->options.window ||
-	    counts.in_flight >= core_in_flight_max(&w->options))
+	    counts.in_flight >= core_in_flight_max(&w->options) ||
+	    counts.ahead >= core_ahead_max(&w->options))
 		return;
 	for (uint32_t n = 0; n < w->row_count; n++) {
 		if (may_go(w, relay, n) &&

@@ -109,7 +109,8 @@ struct view {
 	uint64_t ticket; /* unsettled; 0: none */
 	clock_ns published_at;
 	clock_ns waited; /* for a confirm, until the channel was closed */
-	bool passed;     /* one published later on the same link was answered */
+	bool passed;     /* one published later in the same stripe was answered */
+	bool overtaken;  /* ... or anywhere on the same link */
 };
 
 enum request_kind { REQUEST_FETCH, REQUEST_LOOKUP, REQUEST_SEARCH, REQUEST_MARK };

@@ -129,6 +129,57 @@ the_window_bounds_what_is_published_and_not_recorded(void ** state)
 	assert_int_equal(counts().unrecorded, 2);
 }
 
+/* A confirm that comes late, or never, keeps no other message's place. */
+static void
+those_ahead_of_the_newest_answer_are_bounded(void ** state)
+{
+	struct core_options options = usual;
+	uint64_t tickets[25];
+
+	(void)state;
+	options.window = 100;
+	options.batch = 8;
+	options.max_bytes = 100000;
+	assert_int_equal(core_ahead_max(&options), 8);
+	assert_int_equal(core_in_flight_max(&options), 20);
+	restart_with(options);
+	fetched(rows(1, "abcdefgh"), 1, false);
+	for (int64_t id = 1; id <= 4; id++)
+		tickets[id] = published(id);
+	fetched(rows(9, "ijklmnop"), 1, false);
+	for (int64_t id = 5; id <= 8; id++)
+		tickets[id] = published(id);
+	expect(CORE_NOTHING);
+	assert_int_equal(counts().ahead, 8);
+	/* An answer passes two earlier ones. */
+	confirmed(tickets[3]);
+	assert_int_equal(counts().ahead, 5);
+	assert_int_equal(counts().in_flight, 7);
+	for (int64_t id = 9; id <= 11; id++)
+		tickets[id] = published(id);
+	expect(CORE_NOTHING);
+	confirmed(tickets[2]);
+	expect(CORE_NOTHING);
+	assert_int_equal(counts().ahead, 8);
+	/* One that the link did not take is not in flight. */
+	confirmed(tickets[4]);
+	settled(published(12), CORE_NOT_TAKEN);
+	core_on_link_full(core, CORE_MAIN, true);
+	assert_int_equal(counts().ahead, 7);
+	core_on_link_full(core, CORE_MAIN, false);
+	tickets[12] = published(12);
+	fetching();
+	expect(CORE_NOTHING);
+	/* Nothing is in flight, nothing ahead. */
+	core_on_link_down(core, now, CORE_MAIN);
+	assert_int_equal(counts().ahead, 0);
+	core_on_link_up(core, now, CORE_MAIN);
+	published(1);
+	assert_int_equal(counts().ahead, 1);
+	core_on_source_down(core, now);
+	assert_int_equal(counts().ahead, 0);
+}
+
 static void
 nothing_is_published_at_or_after_the_lease(void ** state)
 {
@@ -592,6 +643,7 @@ main(void)
 	    TEST(pipelined_mode_has_many_of_a_key_in_flight),
 	    TEST(after_a_lost_link_all_unsettled_go_again_in_order),
 	    TEST(the_window_bounds_what_is_published_and_not_recorded),
+	    TEST(those_ahead_of_the_newest_answer_are_bounded),
 	    TEST(nothing_is_published_at_or_after_the_lease),
 	    TEST(nothing_is_published_while_blocked_full_or_down),
 	    TEST(what_the_link_had_no_room_for_counts_as_not_published),
