@@ -105,7 +105,7 @@ const struct setting schema[] = {
 	{.key = "publish.window", .type = SETTING_INTEGER, AT(publish.window),
 	    .fallback = "10000", .min = 1, .max = 1000000},
 	{.key = "publish.batch", .type = SETTING_INTEGER, AT(publish.batch),
-	    .fallback = "1000", .min = 1, .max = 100000},
+	    .fallback = "500", .min = 1, .max = 100000},
 	{.key = "publish.max_bytes_in_flight", .type = SETTING_SIZE,
 	    AT(publish.max_bytes_in_flight), .fallback = "64MiB", .min = MIB / 16,
 	    .max = 1024 * 1024 * MIB},

@@ -164,7 +164,7 @@ def test_the_environment_beats_the_file(write):
     assert shown["publish.window"] == ("7000", "environment OUTBOX_RELAY_PUBLISH_WINDOW")
     assert shown["rabbitmq.urls"] == ('["amqp://a", "amqps://b:5671/%2f"]', "environment OUTBOX_RELAY_RABBITMQ_URLS")
     assert shown["http.listen"] == ("null", "environment OUTBOX_RELAY_HTTP_LISTEN")
-    assert shown["publish.batch"] == ("1000", "default")
+    assert shown["publish.batch"] == ("500", "default")
 
 
 def test_every_printed_key_can_be_set_by_the_environment():

@@ -393,7 +393,7 @@ the_defaults_are_those_of_the_design(void ** state)
 	assert_int_equal(c.rabbitmq.heartbeat, CLOCK_S(10));
 	assert_int_equal(c.rabbitmq.auth, CONFIG_AUTH_PLAIN);
 	assert_int_equal(c.publish.window, 10000);
-	assert_int_equal(c.publish.batch, 1000);
+	assert_int_equal(c.publish.batch, 500);
 	assert_int_equal(c.publish.max_bytes_in_flight, 64 << 20);
 	assert_int_equal(c.publish.confirm_timeout, CLOCK_S(15));
 	assert_true(c.publish.mandatory);
