@@ -68,7 +68,8 @@
 	"sized AS (SELECT m.*, p.head_id = m.id AS outbox_relay_head, s.size AS " SIZE ", " \
 	"sum(s.size) OVER (ROWS UNBOUNDED PRECEDING) - s.size AS " BEFORE ", " \
 	"row_number() OVER (ROWS UNBOUNDED PRECEDING) AS outbox_relay_n " \
-	"FROM picked p, LATERAL (SELECT * FROM outbox.delayed m WHERE m.id = p.id OFFSET 0) m, " \
+	"FROM picked p, LATERAL (SELECT * FROM outbox.delayed m WHERE m.id >= p.id AND m.id <= p.id " \
+	"ORDER BY m.id LIMIT 1) m, " \
 	"LATERAL (SELECT " ROWS_SIZE_SQL " AS size) s) " \
 	"SELECT (SELECT (date_part('epoch', d.next_attempt_at - now()) * 1000000)::bigint " \
 	"FROM outbox.delayed d WHERE d.next_attempt_at > now() AND d.next_attempt_at < 'infinity' " \

@@ -137,3 +137,30 @@ def test_an_old_snapshot_does_not_slow_the_search_for_what_is_due(database, sour
     assert len(searches) == 5
     assert max(map(buffers, searches)) < 100
     old.close()
+
+
+def test_a_search_takes_messages_by_their_id_though_the_table_is_believed_empty(database, source):
+    """So it is believed after many have passed through, where an old snapshot kept their pages; to the planner all indexes are alike then."""
+    for table in ("delayed", "dead"):
+        database.execute(f"ALTER TABLE outbox.{table} SET (autovacuum_enabled = off)")
+    old = database.connect()
+    old.set_session(isolation_level="REPEATABLE READ")
+    with old.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM outbox.delayed")
+    fill(database, KEPT)
+    database.execute("DELETE FROM outbox.delayed; DELETE FROM outbox.dead")
+    database.execute("ANALYZE outbox.delayed, outbox.dead")
+    fill(database, KEPT)
+    plans = Statements(database)
+    one = source()
+    one.expect("up")
+    one.search(rows=PAGE)
+    one.search("lane", exchange="ex1", rows=PAGE)
+    one.search("lane", exchange="ex1", routing_key="rk1", rows=PAGE)
+    one.end()
+    searches = [plan for text, plan in plans.all() if text.startswith("WITH heads")]
+    assert len(searches) == 3
+    for plan in searches:
+        taken = [n for n in relations(plan) if n["Alias"] == "m"]
+        assert [n["Index Name"] for n in taken] == ["delayed_pkey"] and taken[0]["Actual Loops"] > 10, json.dumps(plan, indent=1)
+    old.close()
