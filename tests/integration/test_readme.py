@@ -24,10 +24,10 @@ def blocks(text):
 
 
 def shape(text):
-    """What stays the same from one run to the next: times, ids, addresses and the width of columns do not."""
+    """What stays the same from one run to the next: times, ids, addresses, the day's slot and the width of columns do not."""
     for pattern, name in ((r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", "UUID"),
                           (r"\d{4}-\d\d-\d\d[T ][\d:.]+(Z|\+00)", "TIME"), (r"peer=\S+", "peer=PEER"),
-                          (r"version=\S+", "version=VERSION"), (r"--+", "--"), (r"[ \t]+", " ")):
+                          (r"version=\S+", "version=VERSION"), (r"\bslot +[012]\b", "slot SLOT"), (r"--+", "--"), (r"[ \t]+", " ")):
         text = re.sub(pattern, name, text)
     return [line.strip() for line in text.splitlines() if line.strip()]
 
