@@ -17,21 +17,21 @@ def latency(bench):
     seconds = 2 if bench.quick else 10
     rounds = 2 if bench.quick else 3
     database = bench.database("bench_latency")
-    runs = {"bare": [], "relay": [], "dual": []}
+    runs = {"bare": [], "relay": [], "dual": [], "trickle": []}
 
-    def run(mode):
+    def run(mode, rate=1000):
         return bench.run("latency", "--url", bench.url, "--queue", QUEUE, "--mode", mode, "--seconds", seconds,
-                         "--rate", 1000, *(["--dsn", database.dsn()] if mode != "bare" else []))
+                         "--rate", rate, *(["--dsn", database.dsn()] if mode != "bare" else []))
 
     order = list(runs)
     for number in range(rounds):
         for mode in order:
             database.empty()
             bench.fresh_queue()
-            if mode == "relay":
+            if mode in ("relay", "trickle"):
                 with bench.awake_relay(database):
                     bench.fresh_queue()
-                    runs[mode].append(run(mode))
+                    runs[mode].append(run("relay", 100 if mode == "trickle" else 1000))
             else:
                 runs[mode].append(run(mode))
         order.reverse()
@@ -51,7 +51,7 @@ def latency(bench):
     figure("median, relay beyond bare publish", beyond(500), "ms", ("<=", 0.5), 3)
     figure("p99, relay beyond bare publish", beyond(990), "ms", ("<=", 5), 3)
     names = {"bare": "bare publish to consumer", "dual": "commit, then publish by itself",
-             "relay": "commit to consumer, relay"}
+             "relay": "commit to consumer, relay", "trickle": "the same at 100 messages a second"}
     for mode, name in names.items():
         figure(f"{name}, median", samples(mode, 500), "ms", places=3)
         figure(f"{name}, p99", samples(mode, 990), "ms", places=3)
