@@ -335,6 +335,7 @@ class Broker:
         self.prefix = "t_" + uuid.uuid4().hex[:8]
         self.queues = []
         self.exchanges = []
+        self.bindings = []
         self.connection = None
         self.current = None
 
@@ -370,7 +371,13 @@ class Broker:
         self.queues.append(name)
         if exchange is not None:
             self.channel().queue_bind(name, exchange, routing_key)
+            self.bindings.append((name, exchange, routing_key))
         return name
+
+    def bind_again(self):
+        """As consumers do whenever they connect."""
+        for name, exchange, routing_key in self.bindings:
+            self.channel().queue_bind(name, exchange, routing_key)
 
     def count(self, queue):
         return self.channel().queue_declare(queue, passive=True).method.message_count

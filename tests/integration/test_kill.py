@@ -57,7 +57,7 @@ class Place:
         committed = committed_in(self.database)
         # An answer to a commit may have been lost, a commit that was answered never.
         assert said.keys() <= committed.keys() and not rolled_back & committed.keys()
-        wait_until(lambda: self.database.value("SELECT pending FROM outbox.backlog()") == 0, 60, "an empty outbox")
+        wait_until(lambda: self.database.value("SELECT pending + delayed FROM outbox.backlog()") == 0, 60, "an empty outbox")
         assert running.stop() == 0
         arrived = collect(self.broker.url, self.queue, committed)
         verdict = check(committed, arrived)
@@ -151,6 +151,8 @@ def test_rabbitmq_killed_5_times(database, broker, relay, stack, tmp_path):
             time.sleep(place.random.uniform(0, 0.3))       # the random moment
             stack.kill("rabbitmq")
             stack.start("rabbitmq")
+            # One of some hundred kills takes a binding along that is a second old (3.10): what comes meanwhile is put aside.
+            broker.bind_again()
             place.after_kill()
         place.judge(running)
     finally:
