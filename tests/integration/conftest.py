@@ -12,6 +12,7 @@ Nothing sleeps in place of a condition: wait_until() polls for one.
 """
 
 import ctypes
+import fcntl
 import json
 import os
 import pathlib
@@ -40,6 +41,7 @@ PR_SET_PDEATHSIG = 1
 
 def pytest_configure(config):
     config.addinivalue_line("markers", f"time_limit(seconds): instead of the usual {TEST_LIMIT_S} s")
+    config.addinivalue_line("markers", "alone: no other test runs meanwhile, since this one is about a time")
 
 
 def wait_until(condition, timeout=10, what=None):
@@ -63,8 +65,23 @@ def free_port():
         return s.getsockname()[1]
 
 
+@pytest.fixture
+def room(request):
+    """The workers share the machine, but a test that is marked "alone" has it for itself."""
+    alone = request.node.get_closest_marker("alone")
+    door, inside = (os.open(ROOT / name, os.O_RDONLY) for name in ("tests", "tests/integration"))
+    # Who waits for the room to be empty holds the door, so that nobody else comes in.
+    fcntl.flock(door, fcntl.LOCK_EX)
+    fcntl.flock(inside, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+    fcntl.flock(door, fcntl.LOCK_UN)
+    yield
+    fcntl.flock(inside, fcntl.LOCK_UN)
+    os.close(door)
+    os.close(inside)
+
+
 @pytest.fixture(autouse=True)
-def time_limit(request):
+def time_limit(request, room):
     """A test that hangs fails by itself, and its fixtures are still torn down."""
     marker = request.node.get_closest_marker("time_limit")
     seconds = marker.args[0] if marker else TEST_LIMIT_S

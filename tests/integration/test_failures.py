@@ -356,6 +356,7 @@ def test_until_empty_ends_where_the_source_polls(database, broker, relay):
 # ---- scheduled ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.alone
 def test_scheduled_messages_leave_in_their_second_and_not_before(database, broker, relay):
     count = 10_000
     exchange = broker.exchange()

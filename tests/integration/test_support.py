@@ -1,5 +1,6 @@
 """What the other tests stand on: servers that come and go as told, and never outlive their owner."""
 
+import fcntl
 import os
 import pathlib
 import signal
@@ -23,6 +24,27 @@ def processes_with(text):
             except OSError:
                 pass
     return found
+
+
+@pytest.fixture
+def others_may_run():
+    """Whether a test of another worker could be here, too."""
+    inside = os.open(ROOT / "tests/integration", os.O_RDONLY)
+    try:
+        fcntl.flock(inside, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        yield True
+    except BlockingIOError:
+        yield False
+    os.close(inside)
+
+
+@pytest.mark.alone
+def test_one_that_is_about_a_time_runs_alone(others_may_run):
+    assert not others_may_run
+
+
+def test_all_others_run_side_by_side(others_may_run):
+    assert others_may_run
 
 
 @pytest.fixture
