@@ -8,7 +8,7 @@ import time
 import pytest
 
 from proxy import Proxy
-from conftest import time_limit, wait_until    # noqa: F401
+from conftest import room, time_limit, wait_until    # noqa: F401
 
 LONG_S = 10
 SHORT_S = 0.3
